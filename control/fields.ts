@@ -1,0 +1,169 @@
+import { isIPv4, isIPv6 } from 'node:net';
+
+/**
+ * What a VXLAN device and an FDB entry are configured with, and one validator for each field. Command-line words, YAML keys
+ * and requests on the control socket all pass through these validators, so that each takes and refuses the same values.
+ */
+
+export const UPLINKS = ['auto', 'redirect', 'udp'] as const;
+export type UplinkChoice = (typeof UPLINKS)[number];
+
+export const FDB_STATES = ['permanent', 'static', 'dynamic'] as const;
+export type FdbState = (typeof FDB_STATES)[number];
+
+/** The kernel's default destination port (drivers/net/vxlan: vxlan_port); IANA's is 4789. */
+export const DEFAULT_PORT = 8472;
+
+/** A VXLAN device as asked for. Addresses are canonical text; null means: not given, the daemon decides from the host. */
+export interface DeviceConfig {
+  name: string;
+  /** VNI, 0..16777215. */
+  id: number;
+  local: string | null;
+  /** Default destination: becomes an entry of the all-zeros MAC, as in the kernel. */
+  remote: string | null;
+  /** The NIC that carries the encapsulated packets. */
+  dev: string | null;
+  dstport: number;
+  /** Range of outer source ports, minimum and maximum; [0, 0] is the host's ip_local_port_range. */
+  srcport: [number, number];
+  /** Outer TTL; 0 is the host's default (auto). */
+  ttl: number;
+  udpcsum: boolean;
+  learning: boolean;
+  /** MAC of the device; null: a random one. */
+  address: string | null;
+  /** null: the NIC's MTU less the outer headers. */
+  mtu: number | null;
+  uplink: UplinkChoice;
+  /** null: one for each core, up to 4. */
+  workers: number | null;
+  fdb: FdbEntry[];
+}
+
+/** One remote of one MAC, as asked for. Null: the device's own port and VNI, no particular NIC. */
+export interface FdbEntry {
+  mac: string;
+  /** May be null only where an entry is deleted: all remotes of the MAC. */
+  dst: string | null;
+  port: number | null;
+  vni: number | null;
+  via: string | null;
+  state: FdbState;
+}
+
+/** A value that a field does not take. `reason` continues a sentence that names the value: "70000 is out of range 0..65535". */
+export class WrongValue extends Error {
+  readonly text: string;
+  readonly reason: string;
+
+  constructor(text: string, reason: string) {
+    super(`${text} ${reason}`);
+    this.text = text;
+    this.reason = reason;
+  }
+}
+
+export type Fields<T> = { readonly [K in keyof T]: (text: string) => T[K] };
+
+export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
+  name: interfaceName,
+  id: integer(0, 0xffffff),
+  local: unicastAddress,
+  remote: unicastAddress,
+  dev: interfaceName,
+  dstport: (text) => port(text) || DEFAULT_PORT,
+  srcport: portRange,
+  ttl: (text) => (text === 'auto' ? 0 : integer(0, 255, ' or auto')(text)),
+  udpcsum: boolean,
+  learning: notLearning,
+  address: unicastMac,
+  mtu: integer(68, 65535),
+  uplink: oneOf(UPLINKS),
+  workers: integer(1, 64),
+};
+
+export const FDB_FIELDS: Fields<FdbEntry> = {
+  mac: mac,
+  dst: unicastAddress,
+  // As in the kernel, port 0 is the device's own.
+  port: (text) => port(text) || null,
+  vni: integer(0, 0xffffff),
+  via: interfaceName,
+  state: oneOf(FDB_STATES),
+};
+
+function integer(low: number, high: number, otherwise = ''): (text: string) => number {
+  return (text) => {
+    if (!/^(0x[0-9a-f]+|0|[1-9][0-9]*|-[0-9]+)$/i.test(text)) {
+      throw new WrongValue(text, `is not a number ${low}..${high}${otherwise}`);
+    }
+    const value = Number(text);
+    if (value < low || value > high) throw new WrongValue(text, `is out of range ${low}..${high}`);
+    return value;
+  };
+}
+
+function port(text: string): number {
+  return integer(0, 65535)(text);
+}
+
+function portRange(text: string): [number, number] {
+  const [low, high, ...more] = text.split(' ');
+  if (high === undefined || more.length > 0) throw new WrongValue(text, 'is not a range: a minimum and a maximum port');
+  const range: [number, number] = [port(low), port(high)];
+  if (range[1] < range[0]) throw new WrongValue(text, 'is not a range: the maximum is below the minimum');
+  return range;
+}
+
+function boolean(text: string): boolean {
+  if (text !== 'true' && text !== 'false') throw new WrongValue(text, 'is neither true nor false');
+  return text === 'true';
+}
+
+function notLearning(text: string): boolean {
+  if (boolean(text))
+    throw new WrongValue(text, 'is not there yet: uvxlan does not learn addresses so far, give nolearning');
+  return false;
+}
+
+function oneOf<T extends string>(choices: readonly T[]): (text: string) => T {
+  return (text) => {
+    const found = choices.find((choice) => choice === text);
+    if (found === undefined) throw new WrongValue(text, `is not one of ${choices.join(', ')}`);
+    return found;
+  };
+}
+
+/** The kernel's rule (net/core/dev.c: dev_valid_name), plus `%`, which it would take for a pattern. */
+function interfaceName(text: string): string {
+  if (Buffer.byteLength(text) > 15) throw new WrongValue(text, 'is longer than the 15 bytes of an interface name');
+  if (text === '' || text === '.' || text === '..' || /[/:%\s]/.test(text)) {
+    throw new WrongValue(text, 'is not a valid interface name');
+  }
+  return text;
+}
+
+function mac(text: string): string {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) {
+    throw new WrongValue(text, 'is not a MAC address such as 02:00:00:00:00:01');
+  }
+  return text.toLowerCase();
+}
+
+function unicastMac(text: string): string {
+  const address = mac(text);
+  if (Number.parseInt(address.slice(0, 2), 16) & 1 || address === '00:00:00:00:00:00') {
+    throw new WrongValue(text, 'is not a unicast MAC address');
+  }
+  return address;
+}
+
+function unicastAddress(text: string): string {
+  const address = isIPv4(text) || isIPv6(text) ? text : undefined;
+  if (address === undefined) throw new WrongValue(text, 'is not an IP address');
+  if (/^(2[2-5]\d|0|127)\./.test(address) || /^ff/i.test(address) || /^[0:]+$/.test(address)) {
+    throw new WrongValue(text, 'is not the unicast address of a host');
+  }
+  return address;
+}

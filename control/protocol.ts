@@ -1,0 +1,203 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { DeviceConfig, FdbEntry } from './fields.ts';
+
+/**
+ * What passes over the control socket. A request is one line of JSON, `{version, command, arguments}`; its reply is one line,
+ * `{version, result}` or `{version, error: {message, errno?}}`. A connection may send any number of requests; replies
+ * come in the order of the requests. The records have the key names of iproute2's JSON, so that `-j` prints them as they are.
+ */
+
+/** The version of package.json (a test holds them together). */
+export const VERSION = '0.1.0';
+
+/** Longest request, in bytes; the longest that the client sends is a batch of BATCH_LIMIT commands. */
+export const REQUEST_LIMIT = 1 << 20;
+export const BATCH_LIMIT = 512;
+
+export interface Request {
+  version: string;
+  command: string;
+  arguments: unknown;
+}
+
+export interface ReplyError {
+  message: string;
+  /** Name of the error as the kernel would have it, `EEXIST` say. */
+  errno?: string;
+}
+
+export type Reply = { version: string; result: unknown } | { version: string; error: ReplyError };
+
+/** Arguments of the command `batch`: they run in order; without `force` the first failure ends it. */
+export interface BatchArguments {
+  force: boolean;
+  commands: { command: string; arguments: unknown }[];
+}
+
+/** One outcome for each command that ran. */
+export type BatchResult = ({ result: unknown } | { error: ReplyError })[];
+
+/** An FDB entry and the device that it belongs to. */
+export type FdbArguments = FdbEntry & { dev: string };
+
+export interface FdbFilter {
+  /** null: of all devices. */
+  dev: string | null;
+}
+
+/** An FDB entry as `bridge -j fdb show` prints it. */
+export interface FdbRecord {
+  mac: string;
+  ifname: string;
+  dst: string;
+  /** Absent when it is the device's own; likewise vni and viaIf. */
+  port?: number;
+  vni?: number;
+  viaIf?: string;
+  flags: string[];
+  /** The empty string is what bridge prints for dynamic. */
+  state: 'permanent' | 'static' | '' | 'stale';
+}
+
+/** A VXLAN device as `ip -j -s -d link show` prints one, and what only uvxlan knows of it. */
+export interface LinkRecord {
+  ifindex: number;
+  ifname: string;
+  flags: string[];
+  mtu: number;
+  qdisc?: string;
+  operstate: string;
+  txqlen?: number;
+  link_type: 'ether';
+  address: string;
+  broadcast: string;
+  linkinfo: { info_kind: 'vxlan'; info_data: VxlanInfo };
+  gso_max_size?: number;
+  stats64: { rx: LinkCounters; tx: LinkCounters };
+  uvxlan: {
+    /** The uplink in use, and why it and no other. */
+    uplink: string;
+    reason: string;
+    workers: number;
+    /** Number of FDB entries and of next hops; how many of the latter have no MAC address yet. */
+    fdb_entries: number;
+    nexthops: number;
+    nexthops_unresolved: number;
+    /** VTEPs that are not resolved, with the reason. */
+    unresolved?: { dst: string; reason: string }[];
+  };
+}
+
+export interface VxlanInfo {
+  id: number;
+  remote?: string;
+  local?: string;
+  link?: string;
+  port_range: { low: number; high: number };
+  port: number;
+  learning: boolean;
+  ttl: number;
+  df: 'unset';
+  udp_csum: boolean;
+}
+
+export interface LinkCounters {
+  bytes: number;
+  packets: number;
+  errors: number;
+  dropped: number;
+}
+
+/** in + copies = out + the sum of drops. */
+export interface DirectionCounters {
+  /** tx: frames that the host sent on the device; rx: encapsulated packets that arrived on the uplink. */
+  in: number;
+  /** tx: further copies that head-end replication made; rx: 0. */
+  copies: number;
+  /** tx: encapsulated packets handed to the uplink; rx: frames handed to the device. */
+  out: number;
+  /** Bytes of the inner frames of `out`. */
+  bytes: number;
+  /** Every reason with its count, zero too; the names are those of dataplane/drops. */
+  drops: Record<string, number>;
+}
+
+export interface StatsRecord {
+  ifname: string;
+  tx: DirectionCounters;
+  rx: DirectionCounters;
+}
+
+export interface DaemonStatus {
+  version: string;
+  pid: number;
+  devices: string[];
+}
+
+type Answer<T> = T | Promise<T>;
+
+/**
+ * What the API server asks of the daemon. A method that cannot do what it is asked throws an Error with one clear sentence;
+ * when the error has a string in `errno` or `code` (`EEXIST`) the client is told it. An unknown device is the daemon's to refuse
+ * (`noSuchDevice`). Arguments have passed the validators of fields.ts.
+ */
+export interface DaemonHandlers {
+  status(): Answer<DaemonStatus>;
+  linkShow(name: string | null): Answer<LinkRecord[]>;
+  fdbAdd(entry: FdbArguments): Answer<void>;
+  fdbAppend(entry: FdbArguments): Answer<void>;
+  fdbReplace(entry: FdbArguments): Answer<void>;
+  /** Without dst all remotes of the MAC; else the remote with this dst, port, vni and via. */
+  fdbDel(entry: FdbArguments): Answer<void>;
+  fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
+  fdbFlush(dev: string): Answer<void>;
+  stats(name: string | null): Answer<StatsRecord[]>;
+}
+
+/** An error that tells the client an errno name besides the sentence. */
+export class CommandError extends Error {
+  readonly errno: string;
+
+  constructor(message: string, errno: string) {
+    super(message);
+    this.errno = errno;
+  }
+}
+
+/** iproute2's sentence for a device that does not exist. */
+export function noSuchDevice(name: string): CommandError {
+  return new CommandError(`Cannot find device "${name}"`, 'ENODEV');
+}
+
+/** The control socket of this process's network namespace. Namespaces may share /run, so its inode is the name. */
+export function socketPath(): string {
+  const directory = process.env.UVXLAN_RUNTIME_DIR || '/run/uvxlan';
+  return join(directory, `${statSync('/proc/self/ns/net').ino}.sock`);
+}
+
+/** The `info_data` of a device; `local` and `link` are what the daemon found when the configuration leaves them open. */
+export function vxlanInfo(device: DeviceConfig, local: string | null, link: string | null): VxlanInfo {
+  return {
+    id: device.id,
+    ...(device.remote === null ? {} : { remote: device.remote }),
+    ...(local === null ? {} : { local }),
+    ...(link === null ? {} : { link }),
+    port_range: { low: device.srcport[0], high: device.srcport[1] },
+    port: device.dstport,
+    learning: device.learning,
+    ttl: device.ttl,
+    df: 'unset',
+    udp_csum: device.udpcsum,
+  };
+}
+
+/** The line that says that a device carries traffic from now on. */
+export function readyLine(link: LinkRecord): string {
+  const { id, local, link: dev } = link.linkinfo.info_data;
+  const { uplink, reason, workers } = link.uvxlan;
+  return (
+    `${link.ifname} is up: id ${id}${local ? `, local ${local}` : ''}${dev ? `, dev ${dev}` : ''}, ` +
+    `uplink ${uplink} (${reason}), ${workers} worker${workers === 1 ? '' : 's'}, mtu ${link.mtu}`
+  );
+}

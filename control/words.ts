@@ -1,0 +1,154 @@
+import { DEFAULT_PORT, DEVICE_FIELDS, type DeviceConfig, WrongValue } from './fields.ts';
+import { nearest } from './nearest.ts';
+
+/** A command line that is not understood: one sentence for the user, exit status 2. */
+export class WordError extends Error {}
+
+type DeviceKey = keyof typeof DEVICE_FIELDS;
+
+/** What each word sets, how many values follow it, or the value that the bare word stands for. */
+interface Word {
+  key: DeviceKey;
+  values?: 1 | 2;
+  means?: string;
+}
+
+const DEVICE_WORDS: Record<string, Word> = {
+  id: { key: 'id', values: 1 },
+  vni: { key: 'id', values: 1 },
+  local: { key: 'local', values: 1 },
+  remote: { key: 'remote', values: 1 },
+  dev: { key: 'dev', values: 1 },
+  dstport: { key: 'dstport', values: 1 },
+  srcport: { key: 'srcport', values: 2 },
+  ttl: { key: 'ttl', values: 1 },
+  udpcsum: { key: 'udpcsum', means: 'true' },
+  noudpcsum: { key: 'udpcsum', means: 'false' },
+  learning: { key: 'learning', means: 'true' },
+  nolearning: { key: 'learning', means: 'false' },
+  address: { key: 'address', values: 1 },
+  mtu: { key: 'mtu', values: 1 },
+  uplink: { key: 'uplink', values: 1 },
+  workers: { key: 'workers', values: 1 },
+};
+
+/** Words of the kernel's device that uvxlan does not have yet. */
+const LATER_WORDS =
+  'group tos df flowlabel ageing maxaddress proxy noproxy rsc norsc l2miss nol2miss l3miss nol3miss udp6zerocsumtx ' +
+  'noudp6zerocsumtx udp6zerocsumrx noudp6zerocsumrx remcsumtx noremcsumtx remcsumrx noremcsumrx external noexternal gbp gpe ' +
+  'vnifilter novnifilter localbypass nolocalbypass';
+
+/** iproute2's names for the values that it refuses. */
+const LABELS: Partial<Record<DeviceKey, string>> = {
+  name: 'device name',
+  local: 'local address',
+  remote: 'remote address',
+  dstport: 'dst port',
+  srcport: 'source port range',
+  ttl: 'TTL',
+  address: 'lladdr',
+};
+
+export const PORT_NOTE =
+  `destination port not specified: using ${DEFAULT_PORT}, the Linux kernel's default (non-standard value); ` +
+  `use 'dstport 4789' to get the IANA assigned value, 'dstport 0' to get the default and quiet this message`;
+
+/** The device that `NAME id N local A ...` asks for, with notes for the user. Throws WordError. */
+export function parseDevice(words: readonly string[]): { device: DeviceConfig; notes: string[] } {
+  const [name, ...rest] = words;
+  if (name === undefined) throw new WordError('a device is missing: NAME id N local ADDRESS dev NIC');
+  if (Object.hasOwn(DEVICE_WORDS, name)) throw new WordError(`the name of the device is missing before "${name}"`);
+  const fields: Partial<DeviceConfig> = { name: fieldValue('name', name) };
+  for (let next = 0; next < rest.length; ) {
+    const word = rest[next++];
+    if (word === 'type') {
+      expectVxlan(rest[next++]);
+      continue;
+    }
+    if (!Object.hasOwn(DEVICE_WORDS, word)) throw unknownWord(word);
+    const { key, values = 0, means } = DEVICE_WORDS[word];
+    const given = rest.slice(next, next + values);
+    next += values;
+    if (given.length < values) throw incomplete(word, values);
+    if (key in fields) throw duplicate(word, given[0] ?? word);
+    Object.assign(fields, { [key]: fieldValue(key, means ?? given.join(' '), word) });
+  }
+  const problem = deviceProblems(fields)[0];
+  if (problem !== undefined) throw new WordError(problem.message);
+  return { device: completeDevice(fields), notes: fields.dstport === undefined ? [PORT_NOTE] : [] };
+}
+
+/** What is wrong with the fields taken together; `key` is the one to point at. */
+export function deviceProblems(fields: Partial<DeviceConfig>): { key: DeviceKey; message: string }[] {
+  const problems: { key: DeviceKey; message: string }[] = [];
+  if (fields.name === undefined) problems.push({ key: 'name', message: 'missing name of the device' });
+  if (fields.id === undefined) problems.push({ key: 'id', message: 'missing virtual network identifier: give id N' });
+  if (fields.local && fields.remote && fields.local.includes(':') !== fields.remote.includes(':')) {
+    const family = fields.local.includes(':') ? 'inet6' : 'inet';
+    problems.push({
+      key: 'remote',
+      message: `${family} address is expected rather than "${fields.remote}", as local is one`,
+    });
+  }
+  return problems;
+}
+
+/** The kernel's defaults for what is not given; name and id have to be. */
+export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
+  return {
+    name: '',
+    id: 0,
+    local: null,
+    remote: null,
+    dev: null,
+    dstport: DEFAULT_PORT,
+    srcport: [0, 0],
+    ttl: 0,
+    udpcsum: true,
+    // The kernel's default is to learn; until uvxlan can, not learning is the only truth.
+    learning: false,
+    address: null,
+    mtu: null,
+    uplink: 'auto',
+    workers: null,
+    fdb: [],
+    ...fields,
+  };
+}
+
+export function incomplete(word: string, values: number): WordError {
+  return new WordError(
+    `Command line is not complete: "${word}" wants ${values === 1 ? 'a value' : `${values} values`}`,
+  );
+}
+
+export function duplicate(word: string, value: string): WordError {
+  return new WordError(`duplicate "${word}": "${value}" is the second value.`);
+}
+
+/** iproute2's sentence for a value that a word does not take, with the reason. */
+export function wrongArgument(wrong: WrongValue, label: string): WordError {
+  return new WordError(`argument "${wrong.text}" is wrong: invalid ${label}, it ${wrong.reason}`);
+}
+
+function fieldValue<K extends DeviceKey>(key: K, text: string, word: string = key): DeviceConfig[K] {
+  try {
+    return DEVICE_FIELDS[key](text) as DeviceConfig[K];
+  } catch (error) {
+    if (!(error instanceof WrongValue)) throw error;
+    if (text === 'true' && key === 'learning') throw new WordError(`${word} ${error.reason}`);
+    throw wrongArgument(error, LABELS[key] ?? key);
+  }
+}
+
+function expectVxlan(type: string | undefined): void {
+  if (type === undefined) throw incomplete('type', 1);
+  if (type !== 'vxlan') throw new WordError(`type "${type}" is unknown: uvxlan's devices are of type vxlan`);
+}
+
+function unknownWord(word: string): WordError {
+  if (LATER_WORDS.split(' ').includes(word)) return new WordError(`"${word}" is not there yet in uvxlan`);
+  const suggestion = nearest(word, Object.keys(DEVICE_WORDS));
+  const hint = suggestion ? `did you mean "${suggestion}"?` : 'see uvxlan up --help';
+  return new WordError(`unknown word "${word}", ${hint}`);
+}
