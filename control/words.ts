@@ -116,6 +116,11 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
   };
 }
 
+/** Whether the kernel's device knows a word that uvxlan does not have yet. */
+export function isLaterWord(word: string): boolean {
+  return LATER_WORDS.split(' ').includes(word);
+}
+
 export function incomplete(word: string, values: number): WordError {
   return new WordError(
     `Command line is not complete: "${word}" wants ${values === 1 ? 'a value' : `${values} values`}`,
@@ -147,7 +152,7 @@ function expectVxlan(type: string | undefined): void {
 }
 
 function unknownWord(word: string): WordError {
-  if (LATER_WORDS.split(' ').includes(word)) return new WordError(`"${word}" is not there yet in uvxlan`);
+  if (isLaterWord(word)) return new WordError(`"${word}" is not there yet in uvxlan`);
   const suggestion = nearest(word, Object.keys(DEVICE_WORDS));
   const hint = suggestion ? `did you mean "${suggestion}"?` : 'see uvxlan up --help';
   return new WordError(`unknown word "${word}", ${hint}`);

@@ -1,0 +1,280 @@
+import { lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
+import {
+  BATCH_LIMIT,
+  type BatchArguments,
+  type BatchResult,
+  CommandError,
+  type DaemonHandlers,
+  type FdbArguments,
+  REQUEST_LIMIT,
+  type Reply,
+  type ReplyError,
+  type Request,
+  socketPath,
+  VERSION,
+} from './protocol.ts';
+
+/** A client that does not read its reply for so long is cut off, in milliseconds. */
+const READ_PATIENCE = 10_000;
+const CLIENT_LIMIT = 256;
+
+export interface Api {
+  readonly path: string;
+  /** Ends every connection and removes the socket. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the control socket of this network namespace. Throws CommandError when another daemon serves it already (EADDRINUSE)
+ * or the socket cannot be made; the socket of a daemon that is dead is replaced.
+ */
+export async function startApi(handlers: DaemonHandlers, path: string = socketPath()): Promise<Api> {
+  makeDirectory(dirname(path));
+  await removeDeadSocket(path);
+  const clients = new Set<Socket>();
+  // Half-open, so that a client may end its side after the last request and still get the replies.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    clients.add(socket);
+    socket.on('close', () => clients.delete(socket));
+    serve(socket, handlers).catch(() => socket.destroy());
+  });
+  server.maxConnections = CLIENT_LIMIT;
+  await listen(server, path);
+  return {
+    path,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of clients) socket.destroy();
+      }),
+  };
+}
+
+/** Runs one client's requests in order. Reading waits while a reply is not taken, so that a slow client costs one reply of memory. */
+async function serve(socket: Socket, handlers: DaemonHandlers): Promise<void> {
+  socket.setEncoding('utf8');
+  socket.setTimeout(READ_PATIENCE, () => {
+    if (socket.writableLength > 0) socket.destroy();
+  });
+  let pending = '';
+  for await (const chunk of socket) {
+    pending += chunk;
+    let end = pending.indexOf('\n');
+    for (; end >= 0 && end <= REQUEST_LIMIT; end = pending.indexOf('\n')) {
+      const line = pending.slice(0, end);
+      pending = pending.slice(end + 1);
+      await send(socket, await answer(line, handlers));
+    }
+    if (pending.length > REQUEST_LIMIT) {
+      await send(socket, failure({ message: `the request is longer than ${REQUEST_LIMIT} bytes`, errno: 'EMSGSIZE' }));
+      break;
+    }
+  }
+  socket.end();
+}
+
+function send(socket: Socket, reply: Reply): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.write(`${JSON.stringify(reply)}\n`, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+async function answer(line: string, handlers: DaemonHandlers): Promise<Reply> {
+  let request: Request;
+  try {
+    request = JSON.parse(line);
+    if (typeof request?.command !== 'string' || typeof request.version !== 'string') throw new SyntaxError();
+  } catch {
+    return failure({ message: 'a request is one line of JSON: {version, command, arguments}', errno: 'EPROTO' });
+  }
+  if (!compatible(request.version)) {
+    const message = `this client is uvxlan ${request.version}, the daemon is ${VERSION}: restart the daemon, or use its own client`;
+    return failure({ message, errno: 'EPROTONOSUPPORT' });
+  }
+  try {
+    const result = await (request.command === 'batch'
+      ? runBatch(handlers, request.arguments)
+      : runCommand(handlers, request.command, request.arguments));
+    return { version: VERSION, result: result ?? null };
+  } catch (error) {
+    const reply = describeError(error);
+    // The same protocol, but not the same code: worth knowing when something fails.
+    if (request.version !== VERSION)
+      reply.message += ` (this client is uvxlan ${request.version}, the daemon is ${VERSION})`;
+    return failure(reply);
+  }
+}
+
+/** Before 1.0 the minor version, afterwards the major one, stands for the protocol. */
+function compatible(version: string): boolean {
+  const [major, minor] = version.split('.');
+  const [ourMajor, ourMinor] = VERSION.split('.');
+  return major === ourMajor && (major !== '0' || minor === ourMinor);
+}
+
+async function runBatch(handlers: DaemonHandlers, given: unknown): Promise<BatchResult> {
+  const { force, commands } = fieldsOf(given) as Partial<BatchArguments>;
+  if (!Array.isArray(commands) || commands.length > BATCH_LIMIT) {
+    throw new CommandError(`a batch has a list of at most ${BATCH_LIMIT} commands`, 'EINVAL');
+  }
+  const results: BatchResult = [];
+  for (const entry of commands) {
+    try {
+      const { command, arguments: args } = fieldsOf(entry);
+      results.push({ result: (await runCommand(handlers, String(command), args)) ?? null });
+    } catch (error) {
+      results.push({ error: describeError(error) });
+      if (!force) break;
+    }
+  }
+  return results;
+}
+
+function runCommand(handlers: DaemonHandlers, command: string, args: unknown): unknown {
+  switch (command) {
+    case 'status':
+      return handlers.status();
+    case 'link show':
+      return handlers.linkShow(nameOf(args, 'name'));
+    case 'stats':
+      return handlers.stats(nameOf(args, 'name'));
+    case 'fdb add':
+      return handlers.fdbAdd(entryOf(args, true));
+    case 'fdb append':
+      return handlers.fdbAppend(entryOf(args, true));
+    case 'fdb replace':
+      return handlers.fdbReplace(entryOf(args, true));
+    case 'fdb del':
+      return handlers.fdbDel(entryOf(args, false));
+    case 'fdb show':
+      return handlers.fdbShow({ dev: nameOf(args, 'dev') });
+    case 'fdb flush':
+      return handlers.fdbFlush(requiredName(args, 'dev'));
+    default:
+      throw new CommandError(`the daemon (uvxlan ${VERSION}) does not know the command "${command}"`, 'EOPNOTSUPP');
+  }
+}
+
+function fieldsOf(args: unknown): Record<string, unknown> {
+  if (args === undefined || args === null) return {};
+  if (typeof args !== 'object' || Array.isArray(args))
+    throw new CommandError('the arguments are not an object', 'EINVAL');
+  return args as Record<string, unknown>;
+}
+
+function nameOf(args: unknown, key: string): string | null {
+  const name = fieldsOf(args)[key] ?? null;
+  return name === null ? null : FDB_FIELDS.via(String(name));
+}
+
+function requiredName(args: unknown, key: string): string {
+  const name = nameOf(args, key);
+  if (name === null) throw new CommandError(`the argument ${key} is missing`, 'EINVAL');
+  return name;
+}
+
+/** The client has checked its words already, but whoever can open the socket can send anything. */
+function entryOf(args: unknown, needsDestination: boolean): FdbArguments {
+  const entry: FdbEntry = { mac: '', dst: null, port: null, vni: null, via: null, state: 'permanent' };
+  for (const [key, value] of Object.entries(fieldsOf(args))) {
+    if (key === 'dev' || value === null) continue;
+    if (!Object.hasOwn(FDB_FIELDS, key)) throw new CommandError(`the argument ${key} is unknown`, 'EINVAL');
+    Object.assign(entry, { [key]: FDB_FIELDS[key as keyof FdbEntry](String(value)) });
+  }
+  if (entry.mac === '' || (needsDestination && entry.dst === null)) {
+    throw new CommandError(`the argument ${entry.mac === '' ? 'mac' : 'dst'} is missing`, 'EINVAL');
+  }
+  return { ...entry, dev: requiredName(args, 'dev') };
+}
+
+function failure(error: ReplyError): Reply {
+  return { version: VERSION, error };
+}
+
+/** Errors with an errno name and refused values are the user's; anything else is a fault of the daemon and says so. */
+function describeError(error: unknown): ReplyError {
+  if (error instanceof WrongValue) return { message: error.message, errno: 'EINVAL' };
+  const { message, errno, code } = error as { message?: string; errno?: unknown; code?: unknown };
+  const name = typeof errno === 'string' ? errno : typeof code === 'string' ? code : undefined;
+  if (name !== undefined && message) return { message, errno: name };
+  return { message: `the daemon failed: ${message ?? error}` };
+}
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw socketError(directory, error as NodeJS.ErrnoException);
+  }
+}
+
+function socketError(path: string, error: NodeJS.ErrnoException): CommandError {
+  const hint =
+    error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS'
+      ? ': run it as root, or name a directory of yours in UVXLAN_RUNTIME_DIR'
+      : '';
+  return new CommandError(
+    `cannot make the control socket ${path} (${error.code ?? error.message})${hint}`,
+    error.code ?? 'EIO',
+  );
+}
+
+function secondDaemon(path: string): CommandError {
+  return new CommandError(
+    `a uvxlan daemon already runs in this network namespace (it serves ${path}): stop it first`,
+    'EADDRINUSE',
+  );
+}
+
+/**
+ * Two daemons that start at once may both find the dead socket; the one that comes second would remove the first one's live
+ * socket. So it is moved aside, looked at, and put back when it is not the one that was found dead.
+ */
+async function removeDeadSocket(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new CommandError(`${path} is in the way: it is not a socket, remove it`, 'EEXIST');
+  if (await isLive(path)) throw secondDaemon(path);
+  const aside = `${path}.${process.pid}`;
+  try {
+    renameSync(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw socketError(path, error as NodeJS.ErrnoException);
+  }
+  if (statSync(aside).ino !== found.ino) {
+    renameSync(aside, path);
+    throw secondDaemon(path);
+  }
+  unlinkSync(aside);
+}
+
+/** Whether anybody listens on a socket; an overfull backlog (EAGAIN) and a missing permission count as somebody. */
+function isLive(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.on('connect', () => resolve(true));
+    probe.on('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
+    );
+    probe.on('connect', () => probe.destroy());
+  });
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(error.code === 'EADDRINUSE' ? secondDaemon(path) : socketError(path, error)),
+    );
+    // bind(2) happens inside listen() and makes the file with the umask's mode: it is never open to others.
+    const umask = process.umask(0o177);
+    try {
+      server.listen(path, resolve);
+    } finally {
+      process.umask(umask);
+    }
+  });
+}
