@@ -1,0 +1,270 @@
+/**
+ * The forwarding table: (device, MAC) -> destination, in one SharedArrayBuffer, written by one thread and read by all without locks.
+ *
+ *     word 0 HEAD         generation << 6 | area << 5 | log2(cells)
+ *     word 1 SEED         of the hash
+ *     word 2 LOG2_LARGEST log2(cells) of one area when it is as large as it gets
+ *     word 3 LIMIT        entries that the table takes
+ *     words 16..          area 0: cells of 8 words, then area 1
+ *
+ *     cell: | macLow | device << 16 | macHigh | destination | state | updated | seen | - | - |
+ *
+ * Open addressing with linear probing. What makes the reader safe without a lock:
+ *
+ * - A key is written once in the life of an area: into a cell whose destination is 0 (empty), which ends every reader's search. The
+ *   destination is stored last. A deleted cell becomes a tombstone, which only its own key may bring back to life.
+ * - When cells run out the writer builds the other area and changes HEAD. A reader that slept through that may have looked at cells that
+ *   are being rewritten; it reads HEAD again at the end and starts over.
+ */
+
+const HEAD = 0;
+const SEED = 1;
+const LOG2_LARGEST = 2;
+const LIMIT = 3;
+const HEADER_WORDS = 16;
+
+/** Words of a cell. */
+export const CELL_MAC_LOW = 0;
+export const CELL_MAC_HIGH = 1;
+export const CELL_DESTINATION = 2;
+/** The entry's state and flags, see state.ts. */
+export const CELL_STATE = 3;
+/** When the entry last changed, in the writer's coarse seconds. */
+export const CELL_UPDATED = 4;
+/** When a frame last came from this MAC, in coarse seconds: the only word that workers write. */
+export const CELL_SEEN = 5;
+const CELL_WORDS = 8;
+const CELL_SHIFT = 3;
+
+export const EMPTY = 0;
+export const TOMBSTONE = -1;
+export const DEFAULT_LIMIT = 1 << 20;
+
+const LOG2_SMALLEST = 6;
+
+/**
+ * On x86 loads are not reordered with loads, and V8 keeps the order of typed-array loads, so that the search can use plain loads. An
+ * Atomics.load is a call of 6 ns (Node 20.20): one a lookup, at the end, stays. Elsewhere every load is atomic.
+ */
+const ORDERED_LOADS = process.arch === 'x64' || process.arch === 'ia32';
+
+function hash(seed: number, high: number, low: number): number {
+  let h = low ^ seed;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13) ^ high, 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+function areaBase(head: number, log2Largest: number): number {
+  return HEADER_WORDS + (((head >> 5) & 1) << (log2Largest + CELL_SHIFT));
+}
+
+function load(words: Int32Array, at: number): number {
+  return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
+}
+
+/** A worker's view of the table. */
+export class FdbReader {
+  readonly words: Int32Array;
+  readonly #seed: number;
+  readonly #log2Largest: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+    this.#seed = this.words[SEED];
+    this.#log2Largest = this.words[LOG2_LARGEST];
+  }
+
+  /**
+   * The destination of a MAC on a device, 0 when there is none: `index << 1` for a next hop, `list << 1 | 1` for a list.
+   * `macHigh` holds the first two bytes (u16), `macLow` the other four (int32), both big-endian.
+   */
+  lookup(device: number, macHigh: number, macLow: number): number {
+    const words = this.words;
+    const high = (device << 16) | macHigh;
+    for (;;) {
+      const head = load(words, HEAD);
+      const cell = this.#search(head, high, macLow);
+      const destination = cell < 0 ? EMPTY : load(words, cell + CELL_DESTINATION);
+      if (Atomics.load(words, HEAD) === head) return destination === TOMBSTONE ? EMPTY : destination;
+    }
+  }
+
+  /** The word index of a MAC's cell for touch() and for its CELL_ words, -1 when it has no entry. Valid until the next rebuild. */
+  find(device: number, macHigh: number, macLow: number): number {
+    const words = this.words;
+    const high = (device << 16) | macHigh;
+    for (;;) {
+      const head = load(words, HEAD);
+      const cell = this.#search(head, high, macLow);
+      const destination = cell < 0 ? EMPTY : load(words, cell + CELL_DESTINATION);
+      if (Atomics.load(words, HEAD) === head) return destination === TOMBSTONE || destination === EMPTY ? -1 : cell;
+    }
+  }
+
+  /**
+   * Notes that a MAC was heard at `now` (coarse seconds). Should the writer rebuild in between, the stamp is lost or lands on a neighbour:
+   * the next frame sets it right, and ageing is a matter of minutes.
+   */
+  touch(cell: number, now: number): void {
+    const seen = cell + CELL_SEEN;
+    // Reading first keeps the cache line shared between workers for as long as the second lasts.
+    if (this.words[seen] !== now) this.words[seen] = now;
+  }
+
+  /** The cell that holds a key, live or as a tombstone, -1 when there is none. */
+  #search(head: number, high: number, low: number): number {
+    const words = this.words;
+    const mask = (1 << (head & 31)) - 1;
+    const base = areaBase(head, this.#log2Largest);
+    let i = hash(this.#seed, high, low) & mask;
+    // Bounded, because an area that is being rewritten under us may look full.
+    for (let left = mask; left >= 0; left--) {
+      const cell = base + (i << CELL_SHIFT);
+      if (load(words, cell + CELL_DESTINATION) === EMPTY) return -1;
+      if (load(words, cell + CELL_MAC_LOW) === low && load(words, cell + CELL_MAC_HIGH) === high) return cell;
+      i = (i + 1) & mask;
+    }
+    return -1;
+  }
+}
+
+/** The writer's side: one of it, in the main thread. */
+export class FdbTable {
+  readonly buffer: SharedArrayBuffer;
+  readonly words: Int32Array;
+  readonly #reader: FdbReader;
+  readonly #log2Largest: number;
+  #live = 0;
+  #tombstones = 0;
+  #rebuilds = 0;
+
+  /**
+   * @param limit the number of entries at which insert() refuses. Memory is reserved for it (128 bytes an entry, at the power of two above)
+   *   but taken by the kernel only when it is written.
+   * @param seed any int32; a secret one keeps others from choosing MACs that share a hash.
+   */
+  constructor(limit: number = DEFAULT_LIMIT, seed = 0) {
+    this.#log2Largest = Math.max(LOG2_SMALLEST, Math.ceil(Math.log2(limit)) + 1);
+    this.buffer = new SharedArrayBuffer(4 * (HEADER_WORDS + (2 << (this.#log2Largest + CELL_SHIFT))));
+    this.words = new Int32Array(this.buffer);
+    this.words[SEED] = seed;
+    this.words[LOG2_LARGEST] = this.#log2Largest;
+    this.words[LIMIT] = limit;
+    Atomics.store(this.words, HEAD, LOG2_SMALLEST);
+    this.#reader = new FdbReader(this.buffer);
+  }
+
+  /** Entries in the table. */
+  get size(): number {
+    return this.#live;
+  }
+
+  get limit(): number {
+    return this.words[LIMIT];
+  }
+
+  /** Cells of the active area. */
+  get capacity(): number {
+    return 1 << (this.words[HEAD] & 31);
+  }
+
+  /** How often the table was written anew into the other area. */
+  get rebuilds(): number {
+    return this.#rebuilds;
+  }
+
+  /** The word index of a MAC's cell, -1 when it has no entry. Valid until the next insert(). */
+  find(device: number, macHigh: number, macLow: number): number {
+    return this.#reader.find(device, macHigh, macLow);
+  }
+
+  /**
+   * Adds a MAC that has no entry yet. `state` is kept as it is, `now` in coarse seconds.
+   * Returns the word index of its cell, or -1 when the table is full.
+   */
+  insert(device: number, macHigh: number, macLow: number, destination: number, state: number, now: number): number {
+    if (this.#live >= this.limit) return -1;
+    const high = (device << 16) | macHigh;
+    let cell = this.#place(high, macLow);
+    if (this.words[cell + CELL_DESTINATION] === TOMBSTONE) {
+      this.#tombstones--;
+    } else if ((this.#live + this.#tombstones + 1) * 5 > this.capacity * 3) {
+      this.#rebuild();
+      cell = this.#place(high, macLow);
+    }
+    this.#fill(cell, high, macLow, state, now, now);
+    this.#live++;
+    Atomics.store(this.words, cell + CELL_DESTINATION, destination);
+    return cell;
+  }
+
+  /** Sends an entry's frames elsewhere, in one atomic store. */
+  setDestination(cell: number, destination: number): void {
+    Atomics.store(this.words, cell + CELL_DESTINATION, destination);
+  }
+
+  remove(cell: number): void {
+    Atomics.store(this.words, cell + CELL_DESTINATION, TOMBSTONE);
+    this.#live--;
+    this.#tombstones++;
+  }
+
+  /** The first entry's cell behind `cell` (0 to begin), -1 at the end. remove() is allowed on the way, insert() is not. */
+  next(cell: number): number {
+    const base = areaBase(this.words[HEAD], this.#log2Largest);
+    const end = base + this.capacity * CELL_WORDS;
+    for (let c = cell === 0 ? base : cell + CELL_WORDS; c < end; c += CELL_WORDS) {
+      if (this.words[c + CELL_DESTINATION] > 0) return c;
+    }
+    return -1;
+  }
+
+  /** The cell where a key is, was, or would go: its own, its tombstone, or the first empty one of its chain. */
+  #place(high: number, low: number): number {
+    const words = this.words;
+    const mask = this.capacity - 1;
+    const base = areaBase(words[HEAD], this.#log2Largest);
+    for (let i = hash(words[SEED], high, low) & mask; ; i = (i + 1) & mask) {
+      const cell = base + (i << CELL_SHIFT);
+      if (words[cell + CELL_DESTINATION] === EMPTY) return cell;
+      if (words[cell + CELL_MAC_LOW] === low && words[cell + CELL_MAC_HIGH] === high) return cell;
+    }
+  }
+
+  #fill(cell: number, high: number, low: number, state: number, updated: number, seen: number): void {
+    const words = this.words;
+    words[cell + CELL_MAC_LOW] = low;
+    words[cell + CELL_MAC_HIGH] = high;
+    words[cell + CELL_STATE] = state;
+    words[cell + CELL_UPDATED] = updated;
+    words[cell + CELL_SEEN] = seen;
+  }
+
+  /**
+   * Writes the live entries into the other area, at a load of at most 0.3 as long as there is room to grow, and makes it the active one.
+   * At the largest size the load is up to 0.5, and tombstones may take another tenth of the cells before the next rebuild.
+   */
+  #rebuild(): void {
+    const words = this.words;
+    const head = words[HEAD];
+    let log2 = LOG2_SMALLEST;
+    while (log2 < this.#log2Largest && (this.#live + 1) * 10 > 3 * (1 << log2)) log2++;
+    const nextHead = (((head >> 6) + 1) << 6) | (~head & 32) | log2 | 0;
+    const base = areaBase(nextHead, this.#log2Largest);
+    const mask = (1 << log2) - 1;
+    words.fill(0, base, base + ((mask + 1) << CELL_SHIFT));
+    for (let from = this.next(0); from >= 0; from = this.next(from)) {
+      const high = words[from + CELL_MAC_HIGH];
+      const low = words[from + CELL_MAC_LOW];
+      let i = hash(words[SEED], high, low) & mask;
+      while (words[base + (i << CELL_SHIFT) + CELL_DESTINATION] !== EMPTY) i = (i + 1) & mask;
+      const to = base + (i << CELL_SHIFT);
+      this.#fill(to, high, low, words[from + CELL_STATE], words[from + CELL_UPDATED], words[from + CELL_SEEN]);
+      words[to + CELL_DESTINATION] = words[from + CELL_DESTINATION];
+    }
+    this.#tombstones = 0;
+    this.#rebuilds++;
+    Atomics.store(words, HEAD, nextHead);
+  }
+}
