@@ -197,7 +197,8 @@ test('a run that dies cleans up: a thrown error, a signal, and kill -9 at the ne
     sweep(); // a live run's namespaces stay
     assert.equal(existsSync(namespacePath(namespace!)), true);
     assert.deepEqual(await victim.ended(10_000), status);
-    await eventually('the dead run’s child ended', () => !existsSync(`/proc/${pid}`));
+    // A zombie that nobody has reaped yet has no open files any more.
+    await eventually('the dead run’s child ended', () => !existsSync(`/proc/${pid}/fd/0`));
     if (status.signal) sweep();
     assert.equal(existsSync(namespacePath(namespace!)), false, death);
     assert.equal(existsSync(directory!), false, death);
