@@ -1,10 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from 'yaml';
 import { DEVICE_FIELDS, type DeviceConfig, FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
-import { completeDevice, deviceProblems, isLaterWord, PORT_NOTE } from './words.ts';
+import { completeDevice, deviceProblems, isLaterWord, PORT_NOTE, UsageError } from './words.ts';
 
 /** Every mistake of a configuration file, one line each: `FILE:LINE:COLUMN: KEY: what is wrong`. */
-export class ConfigError extends Error {
+export class ConfigError extends UsageError {
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
@@ -30,6 +31,17 @@ const DEVICE_KEYS = [...Object.keys(DEVICE_FIELDS), 'fdb'];
  */
 export function parseConfig(text: string, file: string): { devices: DeviceConfig[]; notes: string[] } {
   return new ConfigReader(text, file).read();
+}
+
+/** The devices of a configuration file. Throws ConfigError. */
+export function readConfig(file: string): { devices: DeviceConfig[]; notes: string[] } {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError([`cannot read the configuration ${file} (${(error as NodeJS.ErrnoException).code})`]);
+  }
+  return parseConfig(text, file);
 }
 
 class ConfigReader {

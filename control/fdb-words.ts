@@ -1,7 +1,7 @@
 import { FDB_FIELDS, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
 import type { FdbArguments, FdbFilter } from './protocol.ts';
-import { duplicate, incomplete, WordError, wrongArgument } from './words.ts';
+import { duplicate, incomplete, UsageError, wrongArgument } from './words.ts';
 
 type EntryKey = keyof FdbArguments;
 
@@ -32,13 +32,13 @@ const LABELS: Partial<Record<EntryKey, string>> = {
   via: 'device name',
 };
 
-/** `MAC dev DEV dst IP [port P] [vni V] [via IF] [self] [STATE]` in any order. Throws WordError. */
+/** `MAC dev DEV dst IP [port P] [vni V] [via IF] [self] [STATE]` in any order. Throws UsageError. */
 export function parseFdbEntry(words: readonly string[], command: 'add' | 'append' | 'replace' | 'del'): FdbArguments {
   const fields: Partial<FdbArguments> = {};
   for (let next = 0; next < words.length; ) {
     const word = words[next++];
     if (word === 'self') continue;
-    if (word === 'master') throw new WordError('"master" is the FDB of a bridge: uvxlan has "self" only');
+    if (word === 'master') throw new UsageError('"master" is the FDB of a bridge: uvxlan has "self" only');
     if (Object.hasOwn(ENTRY_WORDS, word)) {
       const { key, means } = ENTRY_WORDS[word];
       if (means === undefined && next >= words.length) throw incomplete(word, 1);
@@ -50,9 +50,9 @@ export function parseFdbEntry(words: readonly string[], command: 'add' | 'append
     }
   }
   const { mac, dev } = fields;
-  if (mac === undefined || dev === undefined) throw new WordError('Device and address are required arguments.');
+  if (mac === undefined || dev === undefined) throw new UsageError('Device and address are required arguments.');
   if (command !== 'del' && !fields.dst)
-    throw new WordError('dst is a required argument: the VTEP that has the address');
+    throw new UsageError('dst is a required argument: the VTEP that has the address');
   return { dst: null, port: null, vni: null, via: null, state: 'permanent', ...fields, mac, dev };
 }
 
@@ -64,7 +64,7 @@ export function parseFdbFilter(words: readonly string[]): FdbFilter {
 /** `dev DEV`. */
 export function parseFdbFlush(words: readonly string[]): { dev: string } {
   const dev = parseOnlyDevice(words);
-  if (dev === null) throw new WordError('Device is a required argument.');
+  if (dev === null) throw new UsageError('Device is a required argument.');
   return { dev };
 }
 
@@ -74,7 +74,7 @@ function parseOnlyDevice(words: readonly string[]): string | null {
     const word = words[next++];
     if (word === 'self') continue;
     if (word !== 'dev' && word !== 'brport')
-      throw new WordError(`unknown word "${word}": only "dev DEV" selects entries so far`);
+      throw new UsageError(`unknown word "${word}": only "dev DEV" selects entries so far`);
     if (next >= words.length) throw incomplete(word, 1);
     if (dev !== null) throw duplicate('dev', words[next]);
     dev = fieldValue('dev', words[next++]) as string;
@@ -96,10 +96,10 @@ function fieldValue(key: EntryKey, text: string): unknown {
   }
 }
 
-function unknownWord(word: string): WordError {
-  if (LATER_WORDS.includes(word)) return new WordError(`"${word}" is not there yet in uvxlan`);
+function unknownWord(word: string): UsageError {
+  if (LATER_WORDS.includes(word)) return new UsageError(`"${word}" is not there yet in uvxlan`);
   const suggestion = nearest(word, Object.keys(ENTRY_WORDS));
-  return new WordError(
+  return new UsageError(
     `unknown word "${word}", ${suggestion ? `did you mean "${suggestion}"?` : 'see uvxlan fdb --help'}`,
   );
 }

@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net';
+import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 
 /**
  * What a VXLAN device and an FDB entry are configured with, and one validator for each field. Command-line words, YAML keys
@@ -145,10 +145,9 @@ function interfaceName(text: string): string {
 }
 
 function mac(text: string): string {
-  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) {
-    throw new WrongValue(text, 'is not a MAC address such as 02:00:00:00:00:01');
-  }
-  return text.toLowerCase();
+  const bytes = parseMac(text);
+  if (bytes === undefined) throw new WrongValue(text, 'is not a MAC address such as 02:00:00:00:00:01');
+  return formatMac(bytes);
 }
 
 function unicastMac(text: string): string {
@@ -160,10 +159,10 @@ function unicastMac(text: string): string {
 }
 
 function unicastAddress(text: string): string {
-  const address = isIPv4(text) || isIPv6(text) ? text : undefined;
-  if (address === undefined) throw new WrongValue(text, 'is not an IP address');
-  if (/^(2[2-5]\d|0|127)\./.test(address) || /^ff/i.test(address) || /^[0:]+$/.test(address)) {
+  const bytes = parseIp(text);
+  if (bytes === undefined) throw new WrongValue(text, 'is not an IP address');
+  const isMulticast = bytes.length === 4 ? bytes[0] >= 224 : bytes[0] === 0xff;
+  if (isMulticast || bytes.every((byte) => byte === 0))
     throw new WrongValue(text, 'is not the unicast address of a host');
-  }
-  return address;
+  return formatIp(bytes);
 }

@@ -68,6 +68,8 @@ export interface LinkRecord {
   mtu: number;
   qdisc?: string;
   operstate: string;
+  linkmode?: string;
+  group?: string;
   txqlen?: number;
   link_type: 'ether';
   address: string;
@@ -107,6 +109,10 @@ export interface LinkCounters {
   packets: number;
   errors: number;
   dropped: number;
+  over_errors?: number;
+  multicast?: number;
+  carrier_errors?: number;
+  collisions?: number;
 }
 
 /** in + copies = out + the sum of drops. */

@@ -1,8 +1,8 @@
 import { DEFAULT_PORT, DEVICE_FIELDS, type DeviceConfig, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
 
-/** A command line that is not understood: one sentence for the user, exit status 2. */
-export class WordError extends Error {}
+/** A command line or a configuration that is not understood: one sentence for the user, exit status 2. */
+export class UsageError extends Error {}
 
 type DeviceKey = keyof typeof DEVICE_FIELDS;
 
@@ -53,11 +53,11 @@ export const PORT_NOTE =
   `destination port not specified: using ${DEFAULT_PORT}, the Linux kernel's default (non-standard value); ` +
   `use 'dstport 4789' to get the IANA assigned value, 'dstport 0' to get the default and quiet this message`;
 
-/** The device that `NAME id N local A ...` asks for, with notes for the user. Throws WordError. */
+/** The device that `NAME id N local A ...` asks for, with notes for the user. Throws UsageError. */
 export function parseDevice(words: readonly string[]): { device: DeviceConfig; notes: string[] } {
   const [name, ...rest] = words;
-  if (name === undefined) throw new WordError('a device is missing: NAME id N local ADDRESS dev NIC');
-  if (Object.hasOwn(DEVICE_WORDS, name)) throw new WordError(`the name of the device is missing before "${name}"`);
+  if (name === undefined) throw new UsageError('a device is missing: NAME id N local ADDRESS dev NIC');
+  if (Object.hasOwn(DEVICE_WORDS, name)) throw new UsageError(`the name of the device is missing before "${name}"`);
   const fields: Partial<DeviceConfig> = { name: fieldValue('name', name) };
   for (let next = 0; next < rest.length; ) {
     const word = rest[next++];
@@ -74,7 +74,7 @@ export function parseDevice(words: readonly string[]): { device: DeviceConfig; n
     Object.assign(fields, { [key]: fieldValue(key, means ?? given.join(' '), word) });
   }
   const problem = deviceProblems(fields)[0];
-  if (problem !== undefined) throw new WordError(problem.message);
+  if (problem !== undefined) throw new UsageError(problem.message);
   return { device: completeDevice(fields), notes: fields.dstport === undefined ? [PORT_NOTE] : [] };
 }
 
@@ -121,19 +121,19 @@ export function isLaterWord(word: string): boolean {
   return LATER_WORDS.split(' ').includes(word);
 }
 
-export function incomplete(word: string, values: number): WordError {
-  return new WordError(
+export function incomplete(word: string, values: number): UsageError {
+  return new UsageError(
     `Command line is not complete: "${word}" wants ${values === 1 ? 'a value' : `${values} values`}`,
   );
 }
 
-export function duplicate(word: string, value: string): WordError {
-  return new WordError(`duplicate "${word}": "${value}" is the second value.`);
+export function duplicate(word: string, value: string): UsageError {
+  return new UsageError(`duplicate "${word}": "${value}" is the second value.`);
 }
 
 /** iproute2's sentence for a value that a word does not take, with the reason. */
-export function wrongArgument(wrong: WrongValue, label: string): WordError {
-  return new WordError(`argument "${wrong.text}" is wrong: invalid ${label}, it ${wrong.reason}`);
+export function wrongArgument(wrong: WrongValue, label: string): UsageError {
+  return new UsageError(`argument "${wrong.text}" is wrong: invalid ${label}, it ${wrong.reason}`);
 }
 
 function fieldValue<K extends DeviceKey>(key: K, text: string, word: string = key): DeviceConfig[K] {
@@ -141,19 +141,19 @@ function fieldValue<K extends DeviceKey>(key: K, text: string, word: string = ke
     return DEVICE_FIELDS[key](text) as DeviceConfig[K];
   } catch (error) {
     if (!(error instanceof WrongValue)) throw error;
-    if (text === 'true' && key === 'learning') throw new WordError(`${word} ${error.reason}`);
+    if (text === 'true' && key === 'learning') throw new UsageError(`${word} ${error.reason}`);
     throw wrongArgument(error, LABELS[key] ?? key);
   }
 }
 
 function expectVxlan(type: string | undefined): void {
   if (type === undefined) throw incomplete('type', 1);
-  if (type !== 'vxlan') throw new WordError(`type "${type}" is unknown: uvxlan's devices are of type vxlan`);
+  if (type !== 'vxlan') throw new UsageError(`type "${type}" is unknown: uvxlan's devices are of type vxlan`);
 }
 
-function unknownWord(word: string): WordError {
-  if (isLaterWord(word)) return new WordError(`"${word}" is not there yet in uvxlan`);
+function unknownWord(word: string): UsageError {
+  if (isLaterWord(word)) return new UsageError(`"${word}" is not there yet in uvxlan`);
   const suggestion = nearest(word, Object.keys(DEVICE_WORDS));
   const hint = suggestion ? `did you mean "${suggestion}"?` : 'see uvxlan up --help';
-  return new WordError(`unknown word "${word}", ${hint}`);
+  return new UsageError(`unknown word "${word}", ${hint}`);
 }

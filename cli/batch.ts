@@ -1,0 +1,116 @@
+import { readFileSync } from 'node:fs';
+import { BATCH_LIMIT, type BatchResult } from '../control/protocol.ts';
+import { UsageError } from '../control/words.ts';
+import { type Client, connectToDaemon } from './client.ts';
+import { type DaemonCommand, parseFdb } from './fdb.ts';
+import { parseLink } from './link.ts';
+import type { Options } from './options.ts';
+import { complain } from './output.ts';
+
+interface BatchLine {
+  number: number;
+  words: string[];
+}
+
+/**
+ * Runs the commands of a file, or of standard input for `-`, over one connection, as `bridge -batch` does: it stops at the first
+ * failure unless forced. Returns the exit status. Commands go to the daemon some hundreds at a time.
+ */
+export async function runBatch(file: string, options: Options, words: readonly string[]): Promise<number> {
+  if (words.length > 0) throw new UsageError(`unknown word "${words[0]}" beside -batch ${file}`);
+  const lines = batchLines(readBatch(file));
+  const client = await connectToDaemon();
+  try {
+    return await new Batch(file, options, client).run(lines);
+  } finally {
+    client.close();
+  }
+}
+
+class Batch {
+  private readonly file: string;
+  private readonly options: Options;
+  private readonly client: Client;
+  private waiting: { number: number; command: DaemonCommand }[] = [];
+  private status = 0;
+
+  constructor(file: string, options: Options, client: Client) {
+    this.file = file;
+    this.options = options;
+    this.client = client;
+  }
+
+  async run(lines: Iterable<BatchLine>): Promise<number> {
+    for (const { number, words } of lines) {
+      if (this.mayNotGoOn()) break;
+      try {
+        this.waiting.push({ number, command: parseLine(words, this.options) });
+      } catch (error) {
+        if (!(error instanceof UsageError)) throw error;
+        // What stands before the wrong line runs before the complaint about it.
+        await this.send();
+        if (!this.mayNotGoOn()) this.fail(number, error.message);
+      }
+      if (this.waiting.length === BATCH_LIMIT) await this.send();
+    }
+    if (!this.mayNotGoOn()) await this.send();
+    return this.status;
+  }
+
+  private async send(): Promise<void> {
+    const sent = this.waiting;
+    this.waiting = [];
+    if (sent.length === 0) return;
+    const commands = sent.map(({ command }) => ({ command: command.command, arguments: command.arguments }));
+    const results = await this.client.ask<BatchResult>('batch', { force: this.options.force === true, commands });
+    results.forEach((outcome, index) => {
+      if ('error' in outcome) this.fail(sent[index].number, outcome.error.message);
+      else sent[index].command.print?.(outcome.result as never);
+    });
+  }
+
+  private mayNotGoOn(): boolean {
+    return this.status !== 0 && !this.options.force;
+  }
+
+  private fail(line: number, message: string): void {
+    complain(message);
+    complain(`Command failed ${this.file}:${line}`);
+    this.status = 1;
+  }
+}
+
+/** `fdb add ...` as in bridge's batches, or without the object. */
+function parseLine(words: readonly string[], options: Options): DaemonCommand {
+  const [object, ...rest] = words;
+  if (object === 'link') return parseLink(rest, options);
+  return parseFdb(object === 'fdb' ? rest : words, options);
+}
+
+function readBatch(file: string): string {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8');
+  } catch (error) {
+    throw new Error(`Cannot open file "${file}" for reading: ${(error as NodeJS.ErrnoException).code}`);
+  }
+}
+
+/**
+ * The commands of a batch with the number of their last line (iproute2, lib/utils.c: getcmdline, makeargs): # begins a comment
+ * anywhere, a backslash at the end continues the line, quotes hold a word together.
+ */
+export function* batchLines(text: string): Generator<BatchLine> {
+  let begun = '';
+  const lines = text.split('\n');
+  for (const [index, line] of lines.entries()) {
+    const code = line.replace(/#.*$/, '');
+    const continues = code.endsWith('\\') && index + 1 < lines.length;
+    begun += continues ? `${code.slice(0, -1)} ` : code;
+    if (continues) continue;
+    const words = [...begun.matchAll(/"([^"]*)"|'([^']*)'|[^\s"']+/g)].map(
+      ([word, double, single]) => double ?? single ?? word,
+    );
+    begun = '';
+    if (words.length > 0) yield { number: index + 1, words };
+  }
+}

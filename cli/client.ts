@@ -1,0 +1,72 @@
+import { connect, type Socket } from 'node:net';
+import { CommandError, type Reply, socketPath, VERSION } from '../control/protocol.ts';
+
+/** A connection to the daemon of this network namespace. Requests are answered in order. */
+export interface Client {
+  /** The result of a command; throws CommandError with the daemon's sentence. */
+  ask<T>(command: string, args?: unknown): Promise<T>;
+  close(): void;
+}
+
+/** Throws CommandError when there is no daemon, or no permission to talk to it. */
+export async function connectToDaemon(path: string = socketPath()): Promise<Client> {
+  const socket = await open(path);
+  const replies = lines(socket);
+  return {
+    ask: async <T>(command: string, args: unknown = {}): Promise<T> => {
+      socket.write(`${JSON.stringify({ version: VERSION, command, arguments: args })}\n`);
+      const { value, done } = await replies.next();
+      if (done) throw new CommandError('the daemon closed the connection before it replied: see its log', 'ECONNRESET');
+      const reply = JSON.parse(value) as Reply;
+      if ('error' in reply) throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
+      return reply.result as T;
+    },
+    close: () => socket.destroy(),
+  };
+}
+
+/** One command on a connection of its own. */
+export async function askDaemon<T>(command: string, args?: unknown): Promise<T> {
+  const client = await connectToDaemon();
+  try {
+    return await client.ask<T>(command, args);
+  } finally {
+    client.close();
+  }
+}
+
+function open(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path, () => resolve(socket));
+    socket.on('error', (error: NodeJS.ErrnoException) => reject(unreachable(path, error.code ?? error.message)));
+  });
+}
+
+function unreachable(path: string, code: string): CommandError {
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new CommandError(`no permission for the control socket ${path}: run it as root`, code);
+  }
+  return new CommandError(
+    `Is the daemon running? Nobody serves the control socket of this network namespace, ${path} (${code}): ` +
+      'start one with "uvxlan up", or run the command in the namespace of the daemon (ip netns exec)',
+    code,
+  );
+}
+
+async function* lines(socket: Socket): AsyncGenerator<string, void> {
+  let parts: Buffer[] = [];
+  try {
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      let start = 0;
+      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+        parts.push(chunk.subarray(start, end));
+        yield Buffer.concat(parts).toString();
+        parts = [];
+        start = end + 1;
+      }
+      parts.push(chunk.subarray(start));
+    }
+  } catch {
+    // A reset connection ends the replies, as an orderly end does.
+  }
+}

@@ -1,0 +1,87 @@
+import { parseFdbEntry, parseFdbFilter, parseFdbFlush } from '../control/fdb-words.ts';
+import type { FdbRecord } from '../control/protocol.ts';
+import { askDaemon } from './client.ts';
+import { matchCommand, type Options, takeOptions } from './options.ts';
+import { print, printJson } from './output.ts';
+
+export const HELP = `Usage: uvxlan fdb { add | append | replace | del } MAC dev DEV dst ADDRESS
+                  [ port PORT ] [ vni VNI ] [ via NIC ] [ self ] [ permanent | static | dynamic ]
+       uvxlan fdb [ show ] [ dev DEV ]
+       uvxlan fdb flush dev DEV
+       uvxlan fdb [ -force ] -batch FILE
+The forwarding database of the running daemon, in the words of "bridge fdb". The MAC 00:00:00:00:00:00 is the
+default: frames to unknown, broadcast and multicast addresses go to every dst appended to it.
+  add        a new entry; fails when there is one
+  append     one more dst for the all-zeros or a multicast MAC
+  replace    the entry, or a new one
+  del        all of the MAC's entries, or with dst (port, vni, via) that one
+Options:
+  -j, -json        show as JSON, with bridge's keys      -p, -pretty    indented
+  -batch FILE      run the commands of FILE (- is standard input), one a line, # begins a comment
+  -force           do not stop a batch at the first failure
+Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
+
+const COMMANDS = ['add', 'append', 'replace', 'del', 'delete', 'show', 'lst', 'list', 'flush'] as const;
+
+/** A command for the daemon, and how its result is printed. */
+export interface DaemonCommand {
+  command: string;
+  arguments: unknown;
+  print?: (result: never) => void;
+}
+
+export async function run(args: string[]): Promise<number> {
+  const { options, words } = takeOptions(args, ['json', 'pretty', 'batch', 'force']);
+  if (options.batch !== undefined) {
+    const { runBatch } = await import('./batch.ts');
+    return runBatch(options.batch, options, words);
+  }
+  const command = parseFdb(words, options);
+  command.print?.((await askDaemon(command.command, command.arguments)) as never);
+  return 0;
+}
+
+/** What `fdb WORDS` asks of the daemon. Throws UsageError. */
+export function parseFdb(words: readonly string[], options: Options): DaemonCommand {
+  const [word = 'show', ...rest] = words;
+  const command = matchCommand(word, COMMANDS, 'fdb');
+  switch (command) {
+    case 'show':
+    case 'list':
+    case 'lst': {
+      const filter = parseFdbFilter(rest);
+      return {
+        command: 'fdb show',
+        arguments: filter,
+        print: (records: FdbRecord[]) => printRecords(records, filter.dev !== null, options),
+      };
+    }
+    case 'flush':
+      return { command: 'fdb flush', arguments: parseFdbFlush(rest) };
+    case 'delete':
+    case 'del':
+      return { command: 'fdb del', arguments: parseFdbEntry(rest, 'del') };
+    default:
+      return { command: `fdb ${command}`, arguments: parseFdbEntry(rest, command) };
+  }
+}
+
+/** As bridge prints them (iproute2, bridge/fdb.c: print_fdb); asked for one device, it leaves the device's name out. */
+function printRecords(records: readonly FdbRecord[], ofOneDevice: boolean, options: Options): void {
+  if (options.json) {
+    const shown = ofOneDevice ? records.map(({ ifname: _, ...record }) => record) : records;
+    printJson(shown, options.pretty);
+    return;
+  }
+  // One write for all of them: a table may have 100,000 entries.
+  if (records.length > 0) print(records.map((record) => recordText(record, ofOneDevice)).join('\n'));
+}
+
+function recordText(record: FdbRecord, ofOneDevice: boolean): string {
+  const dev = ofOneDevice ? '' : `dev ${record.ifname} `;
+  const port = record.port === undefined ? '' : `port ${record.port} `;
+  const vni = record.vni === undefined ? '' : `vni ${record.vni} `;
+  const via = record.viaIf === undefined ? '' : `via ${record.viaIf} `;
+  const flags = record.flags.map((flag) => `${flag} `).join('');
+  return `${record.mac} ${dev}dst ${record.dst} ${port}${vni}${via}${flags}${record.state}`;
+}

@@ -1,0 +1,115 @@
+import { DEVICE_FIELDS, WrongValue } from '../control/fields.ts';
+import type { LinkCounters, LinkRecord, VxlanInfo } from '../control/protocol.ts';
+import { UsageError, wrongArgument } from '../control/words.ts';
+import { askDaemon } from './client.ts';
+import type { DaemonCommand } from './fdb.ts';
+import { matchCommand, type Options, takeOptions } from './options.ts';
+import { print, printJson } from './output.ts';
+
+export const HELP = `Usage: uvxlan link [ show [ [ dev ] NAME ] ]
+The VXLAN devices of the running daemon, as "ip link show" prints them.
+Options:
+  -d, -details       with the device's VXLAN settings, its uplink and its next hops
+  -s, -statistics    with its counters
+  -j, -json          as JSON, with ip's keys, details included; uvxlan's own are under "uvxlan"
+  -p, -pretty        JSON indented
+Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
+
+export async function run(args: string[]): Promise<number> {
+  const { options, words } = takeOptions(args, ['details', 'statistics', 'json', 'pretty']);
+  const command = parseLink(words, options);
+  command.print?.((await askDaemon(command.command, command.arguments)) as never);
+  return 0;
+}
+
+/** What `link WORDS` asks of the daemon. Throws UsageError. */
+export function parseLink(words: readonly string[], options: Options): DaemonCommand {
+  const [word = 'show', ...rest] = words;
+  matchCommand(word, ['show', 'lst', 'list'], 'link');
+  return {
+    command: 'link show',
+    arguments: { name: deviceName(rest) },
+    print: (links: LinkRecord[]) => printLinks(links, options),
+  };
+}
+
+/** `[dev] NAME`, or null. Throws UsageError. */
+export function deviceName(words: readonly string[]): string | null {
+  const [name, ...more] = words[0] === 'dev' ? words.slice(1) : words;
+  if (more.length > 0) throw new UsageError(`unknown word "${more[0]}" after the device "${name}"`);
+  if (name === undefined) {
+    if (words.length > 0) throw new UsageError('Command line is not complete: "dev" wants a value');
+    return null;
+  }
+  try {
+    return DEVICE_FIELDS.name(name);
+  } catch (error) {
+    if (error instanceof WrongValue) throw wrongArgument(error, 'device name');
+    throw error;
+  }
+}
+
+function printLinks(links: readonly LinkRecord[], options: Options): void {
+  if (!options.json) {
+    for (const link of links) print(linkText(link, options));
+    return;
+  }
+  printJson(options.statistics ? links : links.map(({ stats64: _, ...link }) => link), options.pretty);
+}
+
+function linkText(link: LinkRecord, options: Options): string {
+  const lines = [
+    `${link.ifindex}: ${link.ifname}: <${link.flags.join(',')}> mtu ${link.mtu}` +
+      `${item('qdisc', link.qdisc)} state ${link.operstate}${item('mode', link.linkmode)}` +
+      `${item('group', link.group)}${item('qlen', link.txqlen)}`,
+    `    link/${link.link_type} ${link.address} brd ${link.broadcast}`,
+  ];
+  if (options.details) {
+    lines.push(`    ${infoText(link.linkinfo.info_data)}${item('gso_max_size', link.gso_max_size)}`);
+    lines.push(...ownText(link.uvxlan));
+  }
+  if (options.statistics) {
+    const { rx, tx } = link.stats64;
+    lines.push(...countersText('RX', rx, { missed: rx.over_errors, mcast: rx.multicast }));
+    lines.push(...countersText('TX', tx, { carrier: tx.carrier_errors, collsns: tx.collisions }));
+  }
+  return lines.join('\n');
+}
+
+function item(name: string, value: string | number | undefined): string {
+  return value === undefined ? '' : ` ${name} ${value}`;
+}
+
+/** iproute2, ip/iplink_vxlan.c: vxlan_print_opt. */
+function infoText(info: VxlanInfo): string {
+  return (
+    `vxlan id ${info.id}${item('remote', info.remote)}${item('local', info.local)}${item('dev', info.link)}` +
+    ` srcport ${info.port_range.low} ${info.port_range.high} dstport ${info.port}${info.learning ? '' : ' nolearning'}` +
+    ` ttl ${info.ttl || 'auto'} ${info.udp_csum ? '' : 'no'}udpcsum`
+  );
+}
+
+function ownText(own: LinkRecord['uvxlan']): string[] {
+  const lines = [
+    `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers} fdb ${own.fdb_entries} nexthops ${own.nexthops}` +
+      ` unresolved ${own.nexthops_unresolved}`,
+  ];
+  for (const { dst, reason } of own.unresolved ?? []) lines.push(`    unresolved ${dst} (${reason})`);
+  return lines;
+}
+
+/** Two lines as ip prints counters, each column as wide as its widest cell. */
+function countersText(title: string, counters: LinkCounters, last: Record<string, number | undefined>): string[] {
+  const cells: [string, number][] = [
+    ['bytes', counters.bytes],
+    ['packets', counters.packets],
+    ['errors', counters.errors],
+    ['dropped', counters.dropped],
+    ...Object.entries(last).map(([name, value]): [string, number] => [name, value ?? 0]),
+  ];
+  const width = ([name, value]: [string, number]) => Math.max(name.length, String(value).length, 6);
+  return [
+    `    ${title}: ${cells.map((cell) => cell[0].padStart(width(cell))).join(' ')}`,
+    `        ${cells.map((cell) => String(cell[1]).padStart(width(cell))).join(' ')}`,
+  ];
+}

@@ -1,0 +1,50 @@
+import type { DeviceConfig } from '../control/fields.ts';
+import { parseDevice, UsageError } from '../control/words.ts';
+import { type Options, takeOptions } from './options.ts';
+import { complain, print } from './output.ts';
+
+export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
+                 [ remote ADDRESS ] [ ttl { N | auto } ] [ [no]udpcsum ] [ nolearning ]
+                 [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp } ] [ workers N ]
+       uvxlan up --config FILE
+Runs the daemon of this network namespace in the foreground until SIGTERM or Ctrl-C, with one device given in the words of
+"ip link add NAME type vxlan", or with the devices of a YAML file that has the same words as keys.
+  dstport    UDP port, 8472 when not given (the Linux kernel's default; IANA's is 4789)
+  srcport    range of the outer source port; 0 0, the default, is the host's ip_local_port_range
+  ttl        of the outer packets; auto, the default, is the host's
+  udpcsum    outer UDP checksums, the default as in the kernel
+  nolearning the default for now: uvxlan does not learn addresses yet (the kernel's default is to learn)
+  mtu        when not given: the NIC's less 50 bytes
+  uplink     how packets reach the NIC: redirect (whole frames past the host's stack, with offloads), udp
+             (UDP sockets) or auto, the default: the first of these that works here
+  workers    threads, one for each core up to 4 when not given
+Options:
+  --config FILE     devices and static FDB entries, see examples/
+  --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say
+Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or the configuration are wrong.`;
+
+export async function run(args: string[]): Promise<number> {
+  const { options, words } = takeOptions(args, ['config', 'without']);
+  const { devices, notes } = await wantedDevices(options, words);
+  for (const note of notes) complain(note);
+  const without = (options.without ?? '').split(',').filter((name) => name !== '');
+  // The daemon outlives whoever read its log: a broken pipe must not end it before it has cleaned up.
+  process.stdout.removeAllListeners('error').on('error', () => {});
+  const { runDaemon } = await import('../control/daemon.ts');
+  return runDaemon({ devices, without, log: (line) => print(`uvxlan: ${line}`) });
+}
+
+async function wantedDevices(
+  { config }: Options,
+  words: readonly string[],
+): Promise<{ devices: DeviceConfig[]; notes: string[] }> {
+  if (config === undefined) {
+    if (words.length === 0) throw new UsageError('a device or --config FILE is missing, see uvxlan up --help');
+    const { device, notes } = parseDevice(words);
+    return { devices: [device], notes };
+  }
+  if (words.length > 0)
+    throw new UsageError(`unknown word "${words[0]}" beside --config: the devices stand in the file`);
+  const { readConfig } = await import('../control/config.ts');
+  return readConfig(config);
+}
