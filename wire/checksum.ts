@@ -5,10 +5,8 @@
  * Stored little-endian again, the result is right on the wire (RFC 1071, 2 (B), byte order independence).
  */
 import { swap16 } from './bytes.ts';
-
-// Relative to the IP header; from ipv4.ts and ipv6.ts, which import this file.
-const IPV4_ADDRESSES = 12;
-const IPV6_ADDRESSES = 8;
+import { IPV4_CHECKSUM, IPV4_SOURCE, ipv4HeaderLength } from './ipv4.ts';
+import { IPV6_SOURCE } from './ipv6.ts';
 
 /**
  * Sum of `length` bytes, at most 128 kB, and of the earlier sum `initial`. An odd last byte counts as a word whose second
@@ -35,12 +33,12 @@ export function fold(total: number): number {
 
 /** Sum of the pseudo-header of TCP and UDP over the IPv4 header at `ip` (RFC 768); `length` is the transport's, in bytes. */
 export function pseudoSum4(bytes: Uint8Array, ip: number, protocol: number, length: number): number {
-  return sum(bytes, ip + IPV4_ADDRESSES, 8, (protocol << 8) + swap16(length));
+  return sum(bytes, ip + IPV4_SOURCE, 8, (protocol << 8) + swap16(length));
 }
 
 /** As `pseudoSum4`, over the IPv6 header at `ip` (RFC 8200, 8.1). */
 export function pseudoSum6(bytes: Uint8Array, ip: number, protocol: number, length: number): number {
-  return sum(bytes, ip + IPV6_ADDRESSES, 32, (protocol << 8) + swap16(length & 0xffff) + swap16(length >>> 16));
+  return sum(bytes, ip + IPV6_SOURCE, 32, (protocol << 8) + swap16(length & 0xffff) + swap16(length >>> 16));
 }
 
 /** Stores a folded sum as it is: the pseudo-header's, in a packet whose checksum the device finishes. */
@@ -57,4 +55,10 @@ export function putChecksum(bytes: Uint8Array, offset: number, total: number): v
 /** As `putChecksum` for UDP, where zero would mean that there is no checksum: 0xffff, the other zero (RFC 768). */
 export function putUdpChecksum(bytes: Uint8Array, offset: number, total: number): void {
   putSum(bytes, offset, total === 0xffff ? total : ~total);
+}
+
+/** Computes and stores the checksum of the header at `ip`, options included. */
+export function fillIpv4Checksum(bytes: Uint8Array, ip: number): void {
+  putSum(bytes, ip + IPV4_CHECKSUM, 0);
+  putChecksum(bytes, ip + IPV4_CHECKSUM, sum(bytes, ip, ipv4HeaderLength(bytes, ip)));
 }

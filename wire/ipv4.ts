@@ -12,7 +12,6 @@
  *     +---------------------------------------------------------------+
  */
 import { get16, put16 } from './bytes.ts';
-import { putChecksum, sum } from './checksum.ts';
 
 export const IPV4_VERSION_IHL = 0;
 export const IPV4_TOS = 1;
@@ -82,10 +81,4 @@ export function writeIpv4Header(bytes: Uint8Array, ip: number, header: Ipv4Heade
   put16(bytes, ip + IPV4_CHECKSUM, 0);
   bytes.set(header.source, ip + IPV4_SOURCE);
   bytes.set(header.destination, ip + IPV4_DESTINATION);
-}
-
-/** Computes and stores the checksum of the header at `ip`, options included. */
-export function fillIpv4Checksum(bytes: Uint8Array, ip: number): void {
-  put16(bytes, ip + IPV4_CHECKSUM, 0);
-  putChecksum(bytes, ip + IPV4_CHECKSUM, sum(bytes, ip, ipv4HeaderLength(bytes, ip)));
 }
