@@ -41,6 +41,11 @@ export function ipv6TrafficClass(bytes: Uint8Array, ip: number): number {
   return ((bytes[ip + IPV6_VERSION] & 0x0f) << 4) | (bytes[ip + IPV6_VERSION + 1] >>> 4);
 }
 
+/** Whether a next header is one that leads on to the transport header, and is no fragment header. */
+export function isExtensionHeader(protocol: number): boolean {
+  return protocol === PROTOCOL_HOP_BY_HOP || protocol === PROTOCOL_ROUTING || protocol === PROTOCOL_DESTINATION_OPTIONS;
+}
+
 /**
  * Finds the first header that is not hop-by-hop, routing or destination options. Returns its offset from `ip` << 8 | its
  * protocol number. That is the transport header, or where the walk had to stop: PROTOCOL_FRAGMENT, or an extension
@@ -50,9 +55,7 @@ export function ipv6Transport(bytes: Uint8Array, ip: number, length: number): nu
   let protocol = bytes[ip + IPV6_NEXT_HEADER];
   let offset = IPV6_HEADER;
   for (let skipped = 0; skipped < EXTENSION_LIMIT; skipped++) {
-    if (protocol !== PROTOCOL_HOP_BY_HOP && protocol !== PROTOCOL_ROUTING && protocol !== PROTOCOL_DESTINATION_OPTIONS)
-      break;
-    if (offset + 8 > length) break;
+    if (!isExtensionHeader(protocol) || offset + 8 > length) break;
     const end = offset + ((bytes[ip + offset + 1] + 1) << 3);
     if (end > length) break;
     protocol = bytes[ip + offset];

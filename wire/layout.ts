@@ -1,7 +1,7 @@
 /** Where the headers of an inner frame are, for whoever wants its transport header: checksums, coalescing, printing. */
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, etherType, networkOffset } from './ethernet.ts';
 import { IPV4_PROTOCOL, ipv4HeaderLength, ipv4IsFragment, ipv4IsWhole, PROTOCOL_TCP, PROTOCOL_UDP } from './ipv4.ts';
-import { ipv6IsWhole, ipv6Transport, PROTOCOL_FRAGMENT } from './ipv6.ts';
+import { ipv6IsWhole, ipv6Transport, isExtensionHeader, PROTOCOL_FRAGMENT } from './ipv6.ts';
 import { TCP_HEADER } from './tcp.ts';
 import { UDP_HEADER } from './udp.ts';
 
@@ -28,7 +28,7 @@ export function innerLayout(bytes: Uint8Array, frame: number, length: number): n
     const found = ipv6Transport(bytes, ip, room);
     transport = found >>> 8;
     protocol = found & 0xff;
-    if (protocol === PROTOCOL_FRAGMENT) return 0;
+    if (protocol === PROTOCOL_FRAGMENT || isExtensionHeader(protocol)) return 0;
   } else {
     return 0;
   }
