@@ -23,28 +23,27 @@ const LOG2_LARGEST = 2;
 const LIMIT = 3;
 const HEADER_WORDS = 16;
 
-/** Words of a cell. */
-export const CELL_MAC_LOW = 0;
-export const CELL_MAC_HIGH = 1;
-export const CELL_DESTINATION = 2;
-/** The entry's state and flags, see state.ts. */
-export const CELL_STATE = 3;
-/** When the entry last changed, in the writer's coarse seconds. */
-export const CELL_UPDATED = 4;
-/** When a frame last came from this MAC, in coarse seconds: the only word that workers write. */
-export const CELL_SEEN = 5;
+// Words of a cell. Not exported: V8 loads an exported constant from memory each time, which is 2 ns of a lookup (Node 20.20).
+const CELL_MAC_LOW = 0;
+const CELL_MAC_HIGH = 1;
+const CELL_DESTINATION = 2;
+const CELL_STATE = 3;
+const CELL_UPDATED = 4;
+const CELL_SEEN = 5;
 const CELL_WORDS = 8;
 const CELL_SHIFT = 3;
 
-export const EMPTY = 0;
-export const TOMBSTONE = -1;
+// Destinations that are none.
+const EMPTY = 0;
+const TOMBSTONE = -1;
+
 export const DEFAULT_LIMIT = 1 << 20;
 
 const LOG2_SMALLEST = 6;
 
 /**
- * On x86 loads are not reordered with loads, and V8 keeps the order of typed-array loads, so that the search can use plain loads. An
- * Atomics.load is a call of 6 ns (Node 20.20): one a lookup, at the end, stays. Elsewhere every load is atomic.
+ * On x86 loads are not reordered with loads, and V8 keeps the order of typed-array loads, so that the search can use plain loads and one
+ * Atomics.load at its end. Elsewhere every load is atomic, which costs a call each (6 ns, Node 20.20).
  */
 const ORDERED_LOADS = process.arch === 'x64' || process.arch === 'ia32';
 
@@ -59,17 +58,16 @@ function areaBase(head: number, log2Largest: number): number {
   return HEADER_WORDS + (((head >> 5) & 1) << (log2Largest + CELL_SHIFT));
 }
 
-function load(words: Int32Array, at: number): number {
-  return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
-}
-
 /** A worker's view of the table. */
 export class FdbReader {
   readonly words: Int32Array;
   readonly #seed: number;
   readonly #log2Largest: number;
+  readonly #ordered: boolean;
 
-  constructor(buffer: SharedArrayBuffer) {
+  /** @param ordered false takes the path of processors that reorder loads. */
+  constructor(buffer: SharedArrayBuffer, ordered: boolean = ORDERED_LOADS) {
+    this.#ordered = ordered;
     this.words = new Int32Array(buffer);
     this.#seed = this.words[SEED];
     this.#log2Largest = this.words[LOG2_LARGEST];
@@ -82,24 +80,63 @@ export class FdbReader {
   lookup(device: number, macHigh: number, macLow: number): number {
     const words = this.words;
     const high = (device << 16) | macHigh;
+    if (!this.#ordered) return this.#searchAtomic(high, macLow, true);
+    const hashed = hash(this.#seed, high, macLow);
     for (;;) {
-      const head = load(words, HEAD);
-      const cell = this.#search(head, high, macLow);
-      const destination = cell < 0 ? EMPTY : load(words, cell + CELL_DESTINATION);
-      if (Atomics.load(words, HEAD) === head) return destination === TOMBSTONE ? EMPTY : destination;
+      const head = words[HEAD];
+      const mask = (1 << (head & 31)) - 1;
+      const base = areaBase(head, this.#log2Largest);
+      let i = hashed & mask;
+      let found = EMPTY;
+      // Bounded, because an area that is being rewritten under us may look full.
+      for (let left = mask; left >= 0; left--) {
+        const cell = base + (i << CELL_SHIFT);
+        const destination = words[cell + CELL_DESTINATION];
+        if (destination === EMPTY) break;
+        if (words[cell + CELL_MAC_LOW] === macLow && words[cell + CELL_MAC_HIGH] === high) {
+          found = destination;
+          break;
+        }
+        i = (i + 1) & mask;
+      }
+      if (Atomics.load(words, HEAD) === head) return found === TOMBSTONE ? EMPTY : found;
     }
   }
 
-  /** The word index of a MAC's cell for touch() and for its CELL_ words, -1 when it has no entry. Valid until the next rebuild. */
+  /** The word index of a MAC's cell, for touch(), destination() and state(), -1 when it has no entry. Valid until the next rebuild. */
   find(device: number, macHigh: number, macLow: number): number {
     const words = this.words;
     const high = (device << 16) | macHigh;
+    if (!this.#ordered) return this.#searchAtomic(high, macLow, false);
+    const hashed = hash(this.#seed, high, macLow);
     for (;;) {
-      const head = load(words, HEAD);
-      const cell = this.#search(head, high, macLow);
-      const destination = cell < 0 ? EMPTY : load(words, cell + CELL_DESTINATION);
-      if (Atomics.load(words, HEAD) === head) return destination === TOMBSTONE || destination === EMPTY ? -1 : cell;
+      const head = words[HEAD];
+      const mask = (1 << (head & 31)) - 1;
+      const base = areaBase(head, this.#log2Largest);
+      let i = hashed & mask;
+      let found = -1;
+      for (let left = mask; left >= 0; left--) {
+        const cell = base + (i << CELL_SHIFT);
+        const destination = words[cell + CELL_DESTINATION];
+        if (destination === EMPTY) break;
+        if (words[cell + CELL_MAC_LOW] === macLow && words[cell + CELL_MAC_HIGH] === high) {
+          if (destination !== TOMBSTONE) found = cell;
+          break;
+        }
+        i = (i + 1) & mask;
+      }
+      if (Atomics.load(words, HEAD) === head) return found;
     }
+  }
+
+  /** Where a cell's frames go; 0 when the entry has been deleted since find(). */
+  destination(cell: number): number {
+    return Math.max(EMPTY, this.words[cell + CELL_DESTINATION]);
+  }
+
+  /** The cell's state and flags, see state.ts. */
+  state(cell: number): number {
+    return this.words[cell + CELL_STATE];
   }
 
   /**
@@ -112,20 +149,26 @@ export class FdbReader {
     if (this.words[seen] !== now) this.words[seen] = now;
   }
 
-  /** The cell that holds a key, live or as a tombstone, -1 when there is none. */
-  #search(head: number, high: number, low: number): number {
+  /** lookup() and find() where loads may overtake each other. */
+  #searchAtomic(high: number, low: number, wantDestination: boolean): number {
     const words = this.words;
-    const mask = (1 << (head & 31)) - 1;
-    const base = areaBase(head, this.#log2Largest);
-    let i = hash(this.#seed, high, low) & mask;
-    // Bounded, because an area that is being rewritten under us may look full.
-    for (let left = mask; left >= 0; left--) {
-      const cell = base + (i << CELL_SHIFT);
-      if (load(words, cell + CELL_DESTINATION) === EMPTY) return -1;
-      if (load(words, cell + CELL_MAC_LOW) === low && load(words, cell + CELL_MAC_HIGH) === high) return cell;
-      i = (i + 1) & mask;
+    const hashed = hash(this.#seed, high, low);
+    for (;;) {
+      const head = Atomics.load(words, HEAD);
+      const mask = (1 << (head & 31)) - 1;
+      const base = areaBase(head, this.#log2Largest);
+      let found = wantDestination ? EMPTY : -1;
+      for (let i = hashed & mask, left = mask; left >= 0; i = (i + 1) & mask, left--) {
+        const cell = base + (i << CELL_SHIFT);
+        const destination = Atomics.load(words, cell + CELL_DESTINATION);
+        if (destination === EMPTY) break;
+        if (Atomics.load(words, cell + CELL_MAC_LOW) !== low) continue;
+        if (Atomics.load(words, cell + CELL_MAC_HIGH) !== high) continue;
+        if (destination !== TOMBSTONE) found = wantDestination ? destination : cell;
+        break;
+      }
+      if (Atomics.load(words, HEAD) === head) return found;
     }
-    return -1;
   }
 }
 
@@ -197,6 +240,44 @@ export class FdbTable {
     this.#live++;
     Atomics.store(this.words, cell + CELL_DESTINATION, destination);
     return cell;
+  }
+
+  device(cell: number): number {
+    return this.words[cell + CELL_MAC_HIGH] >>> 16;
+  }
+
+  macHigh(cell: number): number {
+    return this.words[cell + CELL_MAC_HIGH] & 0xffff;
+  }
+
+  macLow(cell: number): number {
+    return this.words[cell + CELL_MAC_LOW];
+  }
+
+  destination(cell: number): number {
+    return this.words[cell + CELL_DESTINATION];
+  }
+
+  state(cell: number): number {
+    return this.words[cell + CELL_STATE];
+  }
+
+  /** When the entry last changed, in the writer's coarse seconds. */
+  updated(cell: number): number {
+    return this.words[cell + CELL_UPDATED];
+  }
+
+  /** When a worker last heard from this MAC, in coarse seconds. */
+  seen(cell: number): number {
+    return this.words[cell + CELL_SEEN];
+  }
+
+  setState(cell: number, state: number): void {
+    this.words[cell + CELL_STATE] = state;
+  }
+
+  setUpdated(cell: number, now: number): void {
+    this.words[cell + CELL_UPDATED] = now;
   }
 
   /** Sends an entry's frames elsewhere, in one atomic store. */
