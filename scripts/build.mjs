@@ -5,7 +5,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import { basename, dirname } from 'node:path';
 import { fingerprint, isAssemblyScript, root, typescript } from './sources.mjs';
 
-const stamp = `${root}/dist/.fingerprint`;
+const stamp = `${root}dist/.fingerprint`;
 
 /** Does dist/ hold what the sources say? */
 export function isBuilt() {
@@ -20,7 +20,7 @@ export function build() {
   for (const file of sources.filter(isAssemblyScript)) assemblyScript(file);
   node('typescript/bin/tsc');
   prune(new Set(sources));
-  executable(`${root}/dist/cli/main.js`);
+  executable(`${root}dist/cli/main.js`);
   writeFileSync(stamp, built);
 }
 
@@ -29,7 +29,7 @@ export function build() {
  * declared one: 1 page and 65,536 pages (4 GB) let the dataplane size its shared memory as it likes.
  */
 function assemblyScript(file) {
-  const wasm = `${root}/dist/${file.replace(/\.ts$/, '.wasm')}`;
+  const wasm = `${root}dist/${file.replace(/\.ts$/, '.wasm')}`;
   mkdirSync(dirname(wasm), { recursive: true });
   node(
     'assemblyscript/bin/asc.js',
@@ -39,14 +39,14 @@ function assemblyScript(file) {
 }
 
 function node(script, ...args) {
-  execFileSync(process.execPath, [`${root}/node_modules/${script}`, ...args], { cwd: root, stdio: 'inherit' });
+  execFileSync(process.execPath, [`${root}node_modules/${script}`, ...args], { cwd: root, stdio: 'inherit' });
 }
 
 /** Removes compiled files whose source is gone, so that a deleted test does not run on. */
 function prune(sources) {
-  for (const name of readdirSync(`${root}/dist`, { recursive: true, encoding: 'utf8' })) {
+  for (const name of readdirSync(`${root}dist`, { recursive: true, encoding: 'utf8' })) {
     const stem = name.match(/^(.*)\.(js|js\.map|wasm)$/)?.[1];
-    if (stem && !sources.has(`${stem}.ts`)) rmSync(`${root}/dist/${name}`);
+    if (stem && !sources.has(`${stem}.ts`)) rmSync(`${root}dist/${name}`);
   }
 }
 

@@ -34,7 +34,7 @@ const checks = {
 };
 
 function lines(file) {
-  return readFileSync(`${root}/${file}`, 'utf8').split('\n').length - 1;
+  return readFileSync(`${root}${file}`, 'utf8').split('\n').length - 1;
 }
 
 if (!node('scripts/setup.mjs', 'test')) process.exit(1);

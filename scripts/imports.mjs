@@ -29,7 +29,7 @@ export function violation(file, specifier) {
 export function violations() {
   const found = [];
   for (const file of typescript()) {
-    const text = readFileSync(`${root}/${file}`, 'utf8');
+    const text = readFileSync(`${root}${file}`, 'utf8');
     for (const { index, 1: specifier } of text.matchAll(specifiers)) {
       const message = violation(file, specifier);
       if (message) found.push(`${file}:${text.slice(0, index).split('\n').length}: ${message} ('${specifier}')`);

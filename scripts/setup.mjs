@@ -42,7 +42,7 @@ function run(command, args, { timeout, quiet, env }) {
 
 function readJson(path) {
   try {
-    return JSON.parse(readFileSync(`${root}/${path}`, 'utf8'));
+    return JSON.parse(readFileSync(`${root}${path}`, 'utf8'));
   } catch {
     return undefined;
   }

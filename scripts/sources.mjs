@@ -1,10 +1,10 @@
 // The files of the project, for the scripts that build and check it.
 
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-/** The checkout. */
+/** The checkout, with a slash at the end. */
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The rooms of the product. */
@@ -16,7 +16,8 @@ export const folders = [...rooms, 'test', 'bench'];
 /** TypeScript files under the folders, relative to the checkout, sorted. */
 export function typescript(under = folders) {
   return under.flatMap((folder) => {
-    const names = readdirSync(`${root}/${folder}`, { recursive: true, encoding: 'utf8' });
+    if (!existsSync(`${root}${folder}`)) return []; // git keeps no empty folder
+    const names = readdirSync(`${root}${folder}`, { recursive: true, encoding: 'utf8' });
     return names
       .filter((name) => name.endsWith('.ts'))
       .map((name) => `${folder}/${name}`)
@@ -33,7 +34,7 @@ export function isAssemblyScript(file) {
 export function fingerprint() {
   const hash = createHash('sha256');
   for (const file of [...typescript(), 'tsconfig.json', 'package-lock.json', 'scripts/build.mjs']) {
-    hash.update(`${file}\0`).update(readFileSync(`${root}/${file}`));
+    hash.update(`${file}\0`).update(readFileSync(`${root}${file}`));
   }
   return hash.digest('hex');
 }
