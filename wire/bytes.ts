@@ -1,6 +1,6 @@
 /**
- * Big-endian numbers in a Uint8Array, at any alignment. Four byte reads cost a few ns more than DataView.getInt32, and need
- * no second view of the same memory. Offsets are not checked: whoever calls has compared them with the length once.
+ * Big-endian numbers in a Uint8Array, at any alignment. Offsets are not checked: whoever calls has compared them with the
+ * length once.
  */
 
 export function get16(bytes: Uint8Array, offset: number): number {

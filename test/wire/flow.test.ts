@@ -114,6 +114,18 @@ test('spreads flows whose ports or addresses count up', () => {
   for (const [what, value] of Object.entries(spread)) assert.ok(value < 125, `${what}: ${value}`);
 });
 
+test('flows that differ in many small ways collide as seldom as random ones', () => {
+  const bytes = hex(TCP);
+  const hashes = new Set<number>();
+  for (let i = 0; i < 1 << 16; i++) {
+    put32(bytes, 26, 0x0a000000 + (i >> 12));
+    put32(bytes, 30, 0x0a000000 + ((i >> 8) & 15));
+    put32(bytes, 34, (((i >> 4) & 15) << 16) | (i & 15));
+    hashes.add(flowHash(bytes, 0, bytes.length));
+  }
+  assert.ok(hashes.size > (1 << 16) - 8, `${(1 << 16) - hashes.size} collisions; one is to be expected at most`);
+});
+
 test('few flows seldom share a port', () => {
   const bytes = hex(TCP);
   const ports = new Set<number>();
