@@ -1,0 +1,155 @@
+import { isIPv4 } from 'node:net';
+import { type Link, type Neighbour, neighbourKey, type Route, type RouteQuery, type Snapshot } from './host.ts';
+import { CommandFailed } from './iproute.ts';
+
+/** How a packet to a VTEP leaves this machine, as the kernel would send it. Pure: the host's state is passed in. */
+
+/** Where packets are to go. */
+export interface Target {
+  /** The remote VTEP, or a multicast group. */
+  remote: string;
+  /** Source address; undefined: the one that the route gives. */
+  local?: string | undefined;
+  /** The NIC that they have to leave through; undefined: the route decides. */
+  dev?: string | undefined;
+}
+
+/** How they get there. */
+export interface Path {
+  dev: string;
+  ifindex: number;
+  sourceMac: string;
+  destinationMac: string;
+  source: string;
+  destination: string;
+  gateway: string | undefined;
+  /** Largest outer IP packet, in bytes. */
+  mtu: number;
+}
+
+/** The neighbour whose MAC address a path needs. */
+export interface PathNeighbour {
+  dev: string;
+  address: string;
+}
+
+/**
+ * What was found: a path; or all but the destination MAC, which the neighbour is being asked for (`waiting`); or neither. Then
+ * `reason` says why, in words that continue "dropped: ...".
+ */
+export type Lookup =
+  | { path: Path; reason?: undefined; waiting?: undefined; neighbour?: PathNeighbour }
+  | {
+      path?: undefined;
+      reason: string;
+      waiting?: Omit<Path, 'destinationMac'>;
+      neighbour?: PathNeighbour;
+      /** `explain` may know a better reason. */
+      unexplained?: boolean;
+    };
+
+/** Neighbour states in which the kernel sends (NUD_VALID, include/net/neighbour.h). */
+const VALID: ReadonlySet<Neighbour['state']> = new Set(['PERMANENT', 'NOARP', 'REACHABLE', 'PROBE', 'STALE', 'DELAY']);
+
+/** The question to the routing table, the same that the kernel's vxlan asks. */
+export function routeQuery({ remote, local, dev }: Target): RouteQuery {
+  return { destination: remote, source: local, dev };
+}
+
+/** `route` is the answer to `routeQuery(target)`. */
+export function findPath(target: Target, route: Route | CommandFailed, snapshot: Snapshot): Lookup {
+  const { remote, local, dev } = target;
+  if (dev !== undefined) {
+    const trouble = linkTrouble(dev, snapshot.links.get(dev));
+    if (trouble) return { reason: trouble };
+  }
+  if (route instanceof CommandFailed) {
+    const unexplained = dev !== undefined || local !== undefined;
+    return { reason: noRoute(`no route to ${remote}`, route), unexplained };
+  }
+  if (route.type === 'local') return { reason: `${remote} is an address of this machine` };
+  if (route.type === 'broadcast') return { reason: `${remote} is a broadcast address on ${route.dev}` };
+  if (dev !== undefined && route.dev !== dev) return { reason: otherLink(remote, route.dev, dev) };
+  const link = snapshot.links.get(route.dev);
+  const trouble = linkTrouble(route.dev, link);
+  if (trouble) return { reason: trouble };
+  const source = local ?? route.source;
+  if (source === undefined)
+    return { reason: `no source address for ${remote} on ${route.dev}: give the device a local one` };
+  const waiting = {
+    dev: route.dev,
+    ifindex: link!.ifindex,
+    sourceMac: link!.mac!,
+    source,
+    destination: remote,
+    gateway: route.gateway,
+    mtu: Math.min(route.mtu ?? link!.mtu, link!.mtu),
+  };
+  if (route.type === 'multicast') return { path: { ...waiting, destinationMac: multicastMac(remote) } };
+  return askNeighbour(waiting, link!, snapshot, dev !== undefined);
+}
+
+function askNeighbour(
+  waiting: Omit<Path, 'destinationMac'>,
+  link: Link,
+  snapshot: Snapshot,
+  devGiven: boolean,
+): Lookup {
+  const { dev, gateway } = waiting;
+  const neighbour = { dev, address: gateway ?? waiting.destination };
+  const entry = snapshot.neighbours.get(neighbourKey(dev, neighbour.address));
+  if (link.noarp && entry?.state !== 'PERMANENT') {
+    const command = `ip neigh add ${neighbour.address} lladdr MAC dev ${dev} nud permanent`;
+    return { reason: `${dev} does no ARP and ${neighbour.address} has no permanent neighbour entry (${command})` };
+  }
+  if (entry?.mac !== undefined && VALID.has(entry.state)) {
+    return { path: { ...waiting, destinationMac: entry.mac }, neighbour };
+  }
+  const who = gateway === undefined ? neighbour.address : `gateway ${gateway}`;
+  if (entry?.state === 'FAILED') {
+    const unexplained = devGiven && gateway === undefined;
+    return { reason: `${who} does not answer ARP on ${dev}`, neighbour, unexplained };
+  }
+  return { reason: `waiting for ${who} to answer ARP on ${dev}`, waiting, neighbour };
+}
+
+/**
+ * The better reason. Given a source and a NIC, the kernel says "no route" for several causes, and when no route leads there at
+ * all takes the destination to be on the NIC's link. `plain` is the route to the remote whatever its source and NIC,
+ * `addresses` are the machine's own.
+ */
+export function explain(
+  target: Target,
+  reason: string,
+  plain: Route | CommandFailed,
+  addresses: ReadonlySet<string>,
+): string {
+  const { remote, local, dev } = target;
+  if (local !== undefined && !addresses.has(local)) return `local address ${local} is not one of this machine's`;
+  if (plain instanceof CommandFailed) return reason;
+  if (dev !== undefined && plain.dev !== dev) return otherLink(remote, plain.dev, dev);
+  return reason;
+}
+
+function linkTrouble(name: string, link: Link | undefined): string | undefined {
+  if (!link) return `there is no device ${name}`;
+  if (!link.up) return `${name} is down`;
+  if (link.mac === undefined) return `${name} has no link-layer addresses (type ${link.type}): take the udp uplink`;
+  return undefined;
+}
+
+function otherLink(remote: string, actual: string, wanted: string): string {
+  return `the route to ${remote} goes through ${actual}, not through ${wanted}`;
+}
+
+/** The two usual answers say nothing more than "no route"; others do (a blackhole is "Invalid argument"). */
+function noRoute(text: string, { reason }: CommandFailed): string {
+  return /Network is unreachable|No route to host/.test(reason) ? text : `${text} (${reason})`;
+}
+
+/** RFC 1112, 6.4: 01:00:5e and the low 23 bits of the group address. */
+function multicastMac(group: string): string {
+  if (!isIPv4(group)) throw new RangeError(`${group} is not an IPv4 multicast group`);
+  const [, b, c, d] = group.split('.').map(Number);
+  return ['01', '00', '5e', ...[b & 0x7f, c, d].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
+}

@@ -1,0 +1,223 @@
+import { type Host, neighbourKey, type Route, type Snapshot } from './host.ts';
+import type { CommandFailed } from './iproute.ts';
+import { NeighbourKeeper, releaseNeighbours } from './neighbours.ts';
+import { explain, findPath, type Lookup, type Path, type PathNeighbour, routeQuery, type Target } from './path.ts';
+import { CHANGES, type Change, Watch } from './watch.ts';
+
+/** All is read again so often, in milliseconds, should an event have been missed. */
+const RESYNC = 30_000;
+/** Milliseconds between probes where the kernel does not manage neighbours: its own default, interval_probe_time_ms. */
+const PROBE = 5_000;
+const RETRY = 1_000;
+/** After a pass the resolver rests so many times as long as it took, at most LONGEST_REST milliseconds. */
+const REST = 4;
+const LONGEST_REST = 400;
+
+/** Takes what the resolver finds, by next-hop index; called only for what has changed. */
+export interface Publisher {
+  publish(index: number, path: Path): void;
+  unresolve(index: number, reason: string): void;
+}
+
+export interface ResolverOptions {
+  /** false: probe neighbours, as on kernels before 5.16. */
+  managed?: boolean;
+  /** Called when reading the host fails; once for each message. */
+  warn?: (message: string) => void;
+}
+
+interface NextHop {
+  target: Target;
+  /** The same for equal targets: these are looked up once. */
+  key: string;
+  /** What was handed on last. */
+  path: Path | undefined;
+  reason: string | undefined;
+}
+
+/**
+ * Finds the path of each next hop ahead of traffic, and follows the host when it changes. Events only say that something
+ * has changed; then all routes and neighbours are read again by one process, and the differences are handed on.
+ */
+export class Resolver {
+  readonly #host: Host;
+  readonly #publisher: Publisher;
+  readonly #warn: (message: string) => void;
+  readonly #nextHops = new Map<number, NextHop>();
+  readonly #keeper: NeighbourKeeper;
+  readonly #watch: Watch;
+  #changes = new Set<Change>();
+  /** By key of the target. */
+  #routes = new Map<string, Route | CommandFailed>();
+  #running: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+  #warning = '';
+
+  constructor(host: Host, publisher: Publisher, { managed = true, warn = () => {} }: ResolverOptions = {}) {
+    this.#host = host;
+    this.#publisher = publisher;
+    this.#warn = warn;
+    this.#keeper = new NeighbourKeeper(host, managed);
+    this.#watch = new Watch(host.iproute.prefix, (changes) => this.#trigger(changes));
+  }
+
+  /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */
+  add(index: number, target: Target): void {
+    const key = `${target.remote} ${target.local ?? ''} ${target.dev ?? ''}`;
+    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined });
+    // Routes of targets that are known already are kept.
+    this.#trigger(['neigh']);
+  }
+
+  release(index: number): void {
+    if (this.#nextHops.delete(index)) this.#trigger(['neigh']);
+  }
+
+  /** Reads all again now, and resolves when it is done. */
+  refresh(): Promise<void> {
+    this.#trigger(CHANGES);
+    return this.settled();
+  }
+
+  /** Resolves when everything that is known to have changed has been looked up. */
+  async settled(): Promise<void> {
+    while (this.#running) await this.#running;
+  }
+
+  path(index: number): Path | undefined {
+    return this.#nextHops.get(index)?.path;
+  }
+
+  /** Why next hops are unresolved, by index. */
+  reasons(): Map<number, string> {
+    const reasons = new Map<number, string>();
+    for (const [index, { path, reason }] of this.#nextHops) {
+      if (!path) reasons.set(index, reason ?? 'not looked up yet');
+    }
+    return reasons;
+  }
+
+  /** Stops following the host and releases the neighbours that it kept. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#watch.stop();
+    clearTimeout(this.#timer);
+    await this.settled();
+    await releaseNeighbours(this.#host);
+  }
+
+  #trigger(changes: Iterable<Change>): void {
+    if (this.#stopped) return;
+    for (const change of changes) this.#changes.add(change);
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Looks up until nothing has changed meanwhile. The rests keep a host with many changes from costing a core. */
+  async #run(): Promise<void> {
+    await new Promise(setImmediate);
+    while (this.#changes.size > 0 && !this.#stopped) {
+      const changes = this.#changes;
+      this.#changes = new Set();
+      const start = performance.now();
+      let next = this.#keeper.managed ? RESYNC : PROBE;
+      try {
+        await this.#pass(changes);
+        this.#warning = '';
+      } catch (error) {
+        this.#fail(error as Error);
+        next = RETRY;
+      }
+      clearTimeout(this.#timer);
+      if (!this.#stopped) this.#timer = setTimeout(() => this.#trigger(CHANGES), next).unref();
+      const rest = Math.min(LONGEST_REST, REST * (performance.now() - start));
+      await new Promise((resolve) => setTimeout(resolve, rest));
+    }
+  }
+
+  async #pass(changes: ReadonlySet<Change>): Promise<void> {
+    const targets = new Map<string, Target>();
+    for (const { key, target } of this.#nextHops.values()) targets.set(key, target);
+    // Neighbours change all the time, and do not change routes.
+    if (changes.size > 1 || !changes.has('neigh')) this.#routes.clear();
+    for (const key of this.#routes.keys()) if (!targets.has(key)) this.#routes.delete(key);
+    const asked = [...targets.keys()].filter((key) => !this.#routes.has(key));
+    const snapshot = await this.#host.snapshot(asked.map((key) => routeQuery(targets.get(key)!)));
+    for (const [index, key] of asked.entries()) this.#routes.set(key, snapshot.routes[index]);
+
+    const lookups = new Map<string, Lookup>();
+    for (const [key, target] of targets) lookups.set(key, findPath(target, this.#routes.get(key)!, snapshot));
+    await this.#explain(targets, lookups);
+    await this.#keepNeighbours(lookups, snapshot);
+    for (const [index, nextHop] of this.#nextHops) {
+      // One that came during the pass has its turn in the next.
+      const lookup = lookups.get(nextHop.key);
+      if (lookup) this.#handOn(index, nextHop, lookup);
+    }
+  }
+
+  async #explain(targets: ReadonlyMap<string, Target>, lookups: Map<string, Lookup>): Promise<void> {
+    const unexplained = [...lookups].flatMap(([key, lookup]) =>
+      lookup.path || !lookup.unexplained ? [] : [{ key, lookup }],
+    );
+    if (unexplained.length === 0) return;
+    const queries = unexplained.map(({ key }) => ({ destination: targets.get(key)!.remote }));
+    const plain = await this.#host.routes(queries);
+    const addresses = await this.#host.addresses();
+    for (const [index, { key, lookup }] of unexplained.entries()) {
+      const reason = explain(targets.get(key)!, lookup.reason, plain[index], addresses);
+      lookups.set(key, { ...lookup, reason });
+    }
+  }
+
+  async #keepNeighbours(lookups: Map<string, Lookup>, snapshot: Snapshot): Promise<void> {
+    const needed = new Map<string, PathNeighbour>();
+    for (const { neighbour } of lookups.values()) {
+      if (neighbour) needed.set(neighbourKey(neighbour.dev, neighbour.address), neighbour);
+    }
+    const errors = await this.#keeper.keep(needed, snapshot.neighbours);
+    for (const [key, lookup] of lookups) {
+      const { path, neighbour } = lookup;
+      const error = neighbour && errors.get(neighbourKey(neighbour.dev, neighbour.address));
+      if (error && !path) lookups.set(key, { reason: error.message });
+    }
+  }
+
+  #handOn(index: number, nextHop: NextHop, lookup: Lookup): void {
+    const path = lookup.path ?? carryOn(nextHop.path, lookup);
+    if (path) {
+      if (nextHop.path && samePath(nextHop.path, path)) return;
+      nextHop.path = path;
+      nextHop.reason = undefined;
+      this.#publisher.publish(index, path);
+    } else if (lookup.reason !== nextHop.reason) {
+      nextHop.path = undefined;
+      nextHop.reason = lookup.reason;
+      this.#publisher.unresolve(index, lookup.reason!);
+    }
+  }
+
+  /** Reading the host failed: what was published goes on, and what was not says why. */
+  #fail({ message }: Error): void {
+    if (message !== this.#warning) this.#warn(message);
+    this.#warning = message;
+    for (const nextHop of this.#nextHops.values()) if (!nextHop.path) nextHop.reason = message;
+  }
+}
+
+/**
+ * While a neighbour that was known is asked for again (entry flushed, NIC's MAC changed), its last MAC address goes on being
+ * used: the kernel would queue the packets, which a prebuilt header cannot do.
+ */
+function carryOn(last: Path | undefined, lookup: Lookup): Path | undefined {
+  if (!last || lookup.path || !lookup.waiting) return undefined;
+  const { waiting } = lookup;
+  const same = last.ifindex === waiting.ifindex && last.gateway === waiting.gateway;
+  return same ? { ...waiting, destinationMac: last.destinationMac } : undefined;
+}
+
+function samePath(a: Path, b: Path): boolean {
+  return (Object.keys(a) as (keyof Path)[]).every((key) => a[key] === b[key]);
+}
