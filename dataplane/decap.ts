@@ -1,0 +1,111 @@
+/** From the uplink to the TAPs: checks VXLAN headers, finds the device by its VNI, and hands the inner frames on (RFC 7348 section 4.1). */
+import { NEEDS_CSUM } from '../system/vnet.ts';
+import { get16, get32 } from '../wire/bytes.ts';
+import { ETHER_HEADER, ETHER_SOURCE } from '../wire/ethernet.ts';
+import { VXLAN_HEADER, VXLAN_VNI } from '../wire/vxlan.ts';
+import type { Batch } from './batch.ts';
+import { COUNTER } from './counters.ts';
+import type { Device } from './device.ts';
+import type { PacketMemory } from './memory.ts';
+
+/** The header as the kernel's device accepts it by default: the I flag and no other bit (Linux: vxlan_rcv). */
+const I_FLAG_ONLY = 0x08000000;
+
+export class Decap {
+  readonly #memory: PacketMemory;
+  readonly #counters: Float64Array;
+  readonly #scope: number;
+  readonly #devices: readonly Device[];
+  readonly #maybeUnfinished: boolean;
+
+  /**
+   * `scope`: the uplink's counters. `devices`: those that the uplink serves; it may grow and shrink between calls.
+   * `maybeUnfinished`: the uplink hands packets of virtual links over without saying that their checksums are unfinished.
+   */
+  constructor(
+    memory: PacketMemory,
+    counters: Float64Array,
+    scope: number,
+    devices: readonly Device[],
+    maybeUnfinished: boolean,
+  ) {
+    this.#memory = memory;
+    this.#counters = counters;
+    this.#scope = scope;
+    this.#devices = devices;
+    this.#maybeUnfinished = maybeUnfinished;
+  }
+
+  /** Delivers a batch; all of its memory is free afterwards. */
+  run(batch: Batch): void {
+    for (let i = 0; i < batch.count; i++) {
+      const at = batch.at[i];
+      const length = batch.length[i];
+      const train = batch.train[i];
+      if (train > 0) {
+        for (let offset = 0; offset < length; offset += train) {
+          const size = Math.min(train, length - offset);
+          const device = this.#accept(at + offset, size);
+          if (device) device.coalescer.add(at + offset + VXLAN_HEADER, size - VXLAN_HEADER, this.#maybeUnfinished);
+        }
+        continue;
+      }
+      const device = this.#accept(at, length);
+      if (!device) continue;
+      const frame = at + VXLAN_HEADER;
+      const frameLength = length - VXLAN_HEADER;
+      if (batch.flags[i] & NEEDS_CSUM) {
+        device.coalescer.pass(
+          frame,
+          frameLength,
+          batch.gsoType[i],
+          batch.gsoSize[i],
+          batch.headerLength[i],
+          batch.checksumStart[i],
+          batch.checksumOffset[i],
+        );
+      } else {
+        device.coalescer.add(frame, frameLength, this.#maybeUnfinished);
+      }
+    }
+    for (const device of this.#devices) device.coalescer.flush();
+  }
+
+  /** The device that the packet is for; undefined, and a drop counted, when it is for none. */
+  #accept(at: number, length: number): Device | undefined {
+    const { u8 } = this.#memory;
+    const counters = this.#counters;
+    if (length < VXLAN_HEADER || get32(u8, at) !== I_FLAG_ONLY || u8[at + VXLAN_VNI + 3] !== 0) {
+      counters[this.#scope + COUNTER.rx_invalid_header]++;
+      return undefined;
+    }
+    const device = this.#find(get32(u8, at + VXLAN_VNI) >>> 8);
+    if (!device) {
+      counters[this.#scope + COUNTER.rx_unknown_vni]++;
+      return undefined;
+    }
+    counters[device.scope + COUNTER.rx_packets]++;
+    if (length < VXLAN_HEADER + ETHER_HEADER) {
+      counters[device.scope + COUNTER.rx_inner_truncated]++;
+      return undefined;
+    }
+    const source = at + VXLAN_HEADER + ETHER_SOURCE;
+    const high = get16(u8, source);
+    const low = get32(u8, source + 2);
+    if ((high & 0x0100) !== 0 || (high | low) === 0) {
+      counters[device.scope + COUNTER.rx_invalid_source_mac]++;
+      return undefined;
+    }
+    if (device.isOwnMac(high, low)) {
+      counters[device.scope + COUNTER.rx_own_mac]++;
+      return undefined;
+    }
+    return device;
+  }
+
+  #find(vni: number): Device | undefined {
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) if (devices[i].vni === vni) return devices[i];
+    return undefined;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Every reason for which a packet is not delivered: a counter a reason, and what an operator should know about it. A packet
+ * that is not delivered adds to exactly one of them.
+ */
+export interface Drop {
+  /** Name of the counter. */
+  readonly name: string;
+  /** tx: from the TAP to the network. rx: from the network to the TAP. */
+  readonly direction: 'tx' | 'rx';
+  readonly meaning: string;
+  readonly advice: string;
+}
+
+export const DROPS = [
+  {
+    name: 'tx_runt',
+    direction: 'tx',
+    meaning: 'The frame is shorter than an Ethernet header.',
+    advice: 'Look for the program that writes raw frames to the device.',
+  },
+  {
+    name: 'tx_no_remote',
+    direction: 'tx',
+    meaning: "The FDB has no entry for the frame's destination, and no default (all-zeros) entry.",
+    advice: "Add one: 'uvxlan fdb append 00:00:00:00:00:00 dev DEV dst VTEP', or an entry for the MAC.",
+  },
+  {
+    name: 'tx_unresolved',
+    direction: 'tx',
+    meaning: "The remote VTEP's next hop is not known: no route, or its neighbour does not answer.",
+    advice: "See 'uvxlan link show -d' for the reason, then 'ip route get VTEP' and 'ip neigh'.",
+  },
+  {
+    name: 'tx_too_big',
+    direction: 'tx',
+    meaning: 'The encapsulated packet does not fit the MTU of the path to the VTEP.',
+    advice: "Lower the device's MTU to the NIC's minus 50 (IPv6: 70), or raise the NIC's.",
+  },
+  {
+    name: 'tx_uplink_full',
+    direction: 'tx',
+    meaning: 'The uplink took no more packets: its queue was full.',
+    advice: 'The host sends faster than the NIC carries; look at the NIC and its queueing discipline.',
+  },
+  {
+    name: 'tx_uplink_down',
+    direction: 'tx',
+    meaning: 'The uplink, or the NIC under it, is down or gone.',
+    advice: "Bring the NIC up: 'ip link set NIC up'.",
+  },
+  {
+    name: 'tx_uplink_error',
+    direction: 'tx',
+    meaning: 'The kernel refused the packet for another reason.',
+    advice: "Look at the daemon's log for the error's name.",
+  },
+  {
+    name: 'tx_tap_overflow',
+    direction: 'tx',
+    meaning: "The device's queue was full: frames were sent to it faster than the workers read them (counted by the kernel).",
+    advice: "Give it more workers, or a longer queue: 'ip link set DEV txqueuelen N'.",
+  },
+  {
+    name: 'tx_worker_lost',
+    direction: 'tx',
+    meaning: 'The worker that held the frame failed and was started again.',
+    advice: "Report the error in the daemon's log.",
+  },
+  {
+    name: 'rx_outer_malformed',
+    direction: 'rx',
+    meaning: 'The outer headers are truncated, contradict each other, or are not UDP to our port.',
+    advice: 'Capture on the NIC: something on the network sends broken packets to the VXLAN port.',
+  },
+  {
+    name: 'rx_outer_checksum',
+    direction: 'rx',
+    meaning: 'The outer UDP checksum is wrong.',
+    advice: 'Packets are damaged on the way, or a NIC computes checksums wrongly: try ethtool -K NIC tx off on the sender.',
+  },
+  {
+    name: 'rx_invalid_header',
+    direction: 'rx',
+    meaning: 'The VXLAN header is truncated, its I flag is not set, or reserved bits are.',
+    advice: 'The sender speaks an extension (VXLAN-GPE, GBP) or something else: check what it is set to.',
+  },
+  {
+    name: 'rx_unknown_vni',
+    direction: 'rx',
+    meaning: 'No device here has the VNI of the packet.',
+    advice: "Compare the VNI ('id') on both sides.",
+  },
+  {
+    name: 'rx_inner_truncated',
+    direction: 'rx',
+    meaning: 'The packet ends before the inner Ethernet header does.',
+    advice: 'Capture on the NIC: the sender builds broken packets.',
+  },
+  {
+    name: 'rx_invalid_source_mac',
+    direction: 'rx',
+    meaning: "The inner frame's source is a multicast or all-zeros MAC.",
+    advice: 'A host in the overlay sends broken frames, or somebody forges them.',
+  },
+  {
+    name: 'rx_own_mac',
+    direction: 'rx',
+    meaning: "The inner frame's source is this device's own MAC: the frame came back.",
+    advice: 'Look for a loop between VTEPs, or two devices with one MAC.',
+  },
+  {
+    name: 'rx_device_down',
+    direction: 'rx',
+    meaning: 'The device is down, so that the kernel takes no frames from us.',
+    advice: "Bring it up: 'ip link set DEV up'.",
+  },
+  {
+    name: 'rx_device_error',
+    direction: 'rx',
+    meaning: 'The kernel refused the frame for another reason.',
+    advice: "Look at the daemon's log for the error's name.",
+  },
+  {
+    name: 'rx_uplink_overflow',
+    direction: 'rx',
+    meaning: "The uplink's queue was full: packets came in faster than the workers read them (counted by the kernel).",
+    advice: 'Give the daemon more workers.',
+  },
+  {
+    name: 'rx_worker_lost',
+    direction: 'rx',
+    meaning: 'The worker that held the packet failed and was started again.',
+    advice: "Report the error in the daemon's log.",
+  },
+] as const satisfies readonly Drop[];
+
+export type DropName = (typeof DROPS)[number]['name'];

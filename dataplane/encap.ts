@@ -1,0 +1,64 @@
+/**
+ * From a TAP to the uplink: finds where each frame goes (RFC 7348 section 4.1; the kernel's order: the MAC's own entry, else the default
+ * entry, else drop) and gives it to the uplink, which writes the headers.
+ */
+import type { FdbReader } from '../fdb/table.ts';
+import { get16, get32 } from '../wire/bytes.ts';
+import { ETHER_HEADER } from '../wire/ethernet.ts';
+import { flowHash } from '../wire/flow.ts';
+import type { Batch } from './batch.ts';
+import { COUNTER } from './counters.ts';
+import type { Device } from './device.ts';
+import type { PacketMemory } from './memory.ts';
+
+export class Encap {
+  readonly #memory: PacketMemory;
+  readonly #counters: Float64Array;
+  readonly #fdb: FdbReader;
+  /** Holds the lists of next hops as well: [count, next hop, ...] at the word that an FDB destination names. */
+  readonly #nextHops: Int32Array;
+
+  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, nextHops: Int32Array) {
+    this.#memory = memory;
+    this.#counters = counters;
+    this.#fdb = fdb;
+    this.#nextHops = nextHops;
+  }
+
+  /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
+  run(batch: Batch, device: Device): void {
+    const { u8 } = this.#memory;
+    const { scope, uplink, index } = device;
+    const counters = this.#counters;
+    for (let i = 0; i < batch.count; i++) {
+      const at = batch.at[i];
+      const length = batch.length[i];
+      if (length < ETHER_HEADER) {
+        counters[scope + COUNTER.tx_runt]++;
+        continue;
+      }
+      const destination =
+        this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
+      if (destination === 0) {
+        counters[scope + COUNTER.tx_no_remote]++;
+        continue;
+      }
+      const entropy = uplink.entropy(flowHash(u8, at, length));
+      if ((destination & 1) === 0) uplink.send(batch, i, destination >> 1, entropy, scope);
+      else this.#replicate(batch, i, destination >> 1, entropy, device);
+    }
+    uplink.flush();
+  }
+
+  /** Head-end replication: one copy after the other, since each has its headers in the same place. */
+  #replicate(batch: Batch, i: number, list: number, entropy: number, device: Device): void {
+    const { uplink, scope } = device;
+    const count = this.#nextHops[list];
+    if (count === 0) this.#counters[scope + COUNTER.tx_no_remote]++;
+    else this.#counters[scope + COUNTER.tx_replicas] += count - 1;
+    for (let k = 1; k <= count; k++) {
+      if (k > 1) uplink.flush();
+      uplink.send(batch, i, this.#nextHops[list + k], entropy, scope);
+    }
+  }
+}

@@ -1,0 +1,268 @@
+/**
+ * The uplink that builds and reads whole outer frames, a virtio header with tunnel fields in front: `redirect`, whose port is a TAP
+ * that the kernel redirects to and from the NIC, and `memory`, whose port is an in-memory link.
+ */
+import {
+  DATA_VALID,
+  GSO_TYPE_MASK,
+  GSO_TUNNEL_IPV4,
+  GSO_TUNNEL_IPV6,
+  GSO_UDP_L4,
+  NEEDS_CSUM,
+  UDP_TUNNEL_CSUM,
+  VNET_CHECKSUM_OFFSET,
+  VNET_CHECKSUM_START,
+  VNET_FLAGS,
+  VNET_GSO_SIZE,
+  VNET_GSO_TYPE,
+  VNET_HEADER_LENGTH,
+  VNET_INNER_NETWORK,
+  VNET_OUTER_TRANSPORT,
+  VNET_TUNNEL,
+} from '../../system/vnet.ts';
+import { get16, put16, swap16 } from '../../wire/bytes.ts';
+import { fold, putChecksum, putSum, putUdpChecksum } from '../../wire/checksum.ts';
+import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, networkOffset } from '../../wire/ethernet.ts';
+import {
+  IPV4_CHECKSUM,
+  IPV4_FRAGMENT,
+  IPV4_HEADER,
+  IPV4_ID,
+  IPV4_PROTOCOL,
+  IPV4_SOURCE,
+  IPV4_TOTAL_LENGTH,
+  IPV4_VERSION_IHL,
+  PROTOCOL_UDP,
+} from '../../wire/ipv4.ts';
+import { UDP_CHECKSUM, UDP_DESTINATION, UDP_HEADER, UDP_LENGTH } from '../../wire/udp.ts';
+import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import { sourcePort } from '../../wire/flow.ts';
+import type { Batch } from '../batch.ts';
+import type { Sum } from '../checksum.ts';
+import { COUNTER } from '../counters.ts';
+import { LARGEST_FRAME, type PacketMemory } from '../memory.ts';
+import type { Port } from '../port.ts';
+import { Sender, VNET_ROOM } from './sender.ts';
+import type { Uplink, UplinkOffloads } from './uplink.ts';
+
+/** Bytes that a receive round reads into: packets lie one behind the other, so small ones share cache lines and pages. */
+const ARENA = 20 * 65536;
+const MAX_IP_LENGTH = 65535;
+const ALIGN = 64;
+
+export interface FrameUplinkOptions {
+  readonly offloads: UplinkOffloads;
+  /** UDP destination port of packets for us. */
+  readonly port: number;
+  /** UDP source ports of what we send: from the first to before the second. */
+  readonly sourcePorts: readonly [number, number];
+  /** The uplink's own block of counters. */
+  readonly scope: number;
+}
+
+export class FrameUplink extends Sender implements Uplink {
+  readonly fds: readonly number[];
+  protected readonly leavesChecksums = true;
+  readonly #port: Port;
+  readonly #tunnelGso: boolean;
+  readonly #udpPort: number;
+  readonly #firstSource: number;
+  readonly #endSource: number;
+  readonly #scope: number;
+  readonly #arena: number;
+  #id = (Math.random() * 65536) | 0;
+
+  constructor(
+    port: Port,
+    memory: PacketMemory,
+    sum: Sum,
+    counters: Float64Array,
+    nextHops: Int32Array,
+    options: FrameUplinkOptions,
+  ) {
+    super(memory, sum, counters, nextHops, options.offloads);
+    this.#port = port;
+    this.fds = port.fd < 0 ? [] : [port.fd];
+    this.#tunnelGso = options.offloads.tunnelGso;
+    this.#udpPort = options.port;
+    [this.#firstSource, this.#endSource] = options.sourcePorts;
+    this.#scope = options.scope;
+    this.#arena = memory.take(ARENA);
+  }
+
+  entropy(hash: number): number {
+    return sourcePort(hash, this.#firstSource, this.#endSource);
+  }
+
+  protected transmitRun(): void {
+    const { u8, u16 } = this.memory;
+    const udp = this.first - VXLAN_HEADER - UDP_HEADER;
+    const vnet = (this.first - this.outer - VNET_ROOM) >> 1;
+    const udpLength = this.bytes + UDP_HEADER;
+    this.#finishNetwork(udpLength, this.count);
+    put16(u8, udp, this.entropyOfRun);
+    put16(u8, udp + UDP_LENGTH, udpLength);
+    putSum(u8, udp + UDP_CHECKSUM, 0);
+    if (this.needsChecksum) {
+      // Alone, its inner checksum unfinished: leave that to the NIC. The outer one follows from the headers alone, since the
+      // rest sums to the complement of what the inner field holds (local checksum offload, Linux: lco_csum).
+      u16[vnet] = NEEDS_CSUM;
+      u16[vnet + (VNET_CHECKSUM_START >> 1)] = this.outer + this.checksumStart;
+      u16[vnet + (VNET_CHECKSUM_OFFSET >> 1)] = this.checksumOffset;
+      if (this.udpChecksum) this.#localChecksum(udp, udpLength);
+    } else if (this.udpChecksum) {
+      u16[vnet] = NEEDS_CSUM;
+      u16[vnet + (VNET_CHECKSUM_START >> 1)] = this.outer - VXLAN_HEADER - UDP_HEADER;
+      u16[vnet + (VNET_CHECKSUM_OFFSET >> 1)] = UDP_CHECKSUM;
+      putSum(u8, udp + UDP_CHECKSUM, fold(this.pseudoSum + swap16(udpLength)));
+      if (this.count > 1) {
+        u16[vnet] = NEEDS_CSUM | (GSO_UDP_L4 << 8);
+        u16[vnet + (VNET_HEADER_LENGTH >> 1)] = this.outer - VXLAN_HEADER;
+        u16[vnet + (VNET_GSO_SIZE >> 1)] = this.segment;
+      }
+    }
+    this.#write();
+  }
+
+  protected transmitSuperFrame(batch: Batch, index: number): boolean {
+    const length = batch.length[index];
+    if (!this.#tunnelGso || length + this.outer - ETHER_HEADER > MAX_IP_LENGTH || !(batch.flags[index] & NEEDS_CSUM)) return false;
+    // The metadata moves by the outer length; nothing else changes, and the kernel or the NIC cuts it up.
+    const { u8, u16 } = this.memory;
+    const udp = this.first - VXLAN_HEADER - UDP_HEADER;
+    const vnet = (this.first - this.outer - VNET_ROOM) >> 1;
+    const udpLength = this.bytes + UDP_HEADER;
+    this.#finishNetwork(udpLength, Math.ceil(length / batch.gsoSize[index]));
+    put16(u8, udp, this.entropyOfRun);
+    put16(u8, udp + UDP_LENGTH, udpLength);
+    putSum(u8, udp + UDP_CHECKSUM, this.udpChecksum ? fold(this.pseudoSum + swap16(udpLength)) : 0);
+    const tunnel = this.#isIpv4() ? GSO_TUNNEL_IPV4 : GSO_TUNNEL_IPV6;
+    u16[vnet] = NEEDS_CSUM | (this.udpChecksum ? UDP_TUNNEL_CSUM : 0) | ((batch.gsoType[index] | tunnel) << 8);
+    u16[vnet + (VNET_HEADER_LENGTH >> 1)] = this.outer + batch.headerLength[index];
+    u16[vnet + (VNET_GSO_SIZE >> 1)] = batch.gsoSize[index];
+    u16[vnet + (VNET_CHECKSUM_START >> 1)] = this.outer + batch.checksumStart[index];
+    u16[vnet + (VNET_CHECKSUM_OFFSET >> 1)] = batch.checksumOffset[index];
+    u16[vnet + (VNET_OUTER_TRANSPORT >> 1)] = this.outer - VXLAN_HEADER - UDP_HEADER;
+    u16[vnet + (VNET_INNER_NETWORK >> 1)] = this.outer + networkOffset(u8, this.first, length);
+    this.#write();
+    return true;
+  }
+
+  #isIpv4(): boolean {
+    return this.outer === ETHER_HEADER + IPV4_HEADER + UDP_HEADER + VXLAN_HEADER;
+  }
+
+  /** Fills in what depends on the length: IPv4 total length, identification and checksum. `packets` share an id range. */
+  #finishNetwork(udpLength: number, packets: number): void {
+    const { u8 } = this.memory;
+    const ip = this.first - this.outer + ETHER_HEADER;
+    const length = udpLength + IPV4_HEADER;
+    const id = this.#id;
+    this.#id = (id + packets) & 0xffff;
+    put16(u8, ip + IPV4_TOTAL_LENGTH, length);
+    put16(u8, ip + IPV4_ID, id);
+    putChecksum(u8, ip + IPV4_CHECKSUM, fold(this.ipSum + swap16(length) + swap16(id)));
+  }
+
+  /** Stores the finished outer UDP checksum of a packet whose inner checksum field holds its pseudo-header's sum. */
+  #localChecksum(udp: number, udpLength: number): void {
+    const { u8 } = this.memory;
+    const start = this.first + this.checksumStart;
+    const field = start + this.checksumOffset;
+    const headers = this.sum(udp, start - udp);
+    const rest = ~(u8[field] | (u8[field + 1] << 8)) & 0xffff;
+    putUdpChecksum(u8, udp + UDP_CHECKSUM, fold(this.pseudoSum + swap16(udpLength) + headers + rest));
+  }
+
+  #write(): void {
+    const start = this.first - this.outer - VNET_ROOM;
+    this.counters[this.scope + COUNTER.tx_writes]++;
+    let written: number;
+    if (this.iovecCount === 1) {
+      written = this.#port.write(start, this.first + this.firstLength - start);
+    } else {
+      this.memory.setIovec(this.iovecs, 0, start, this.first + this.firstLength - start);
+      written = this.#port.writev(this.iovecs, this.iovecCount);
+    }
+    const counter = written >= 0 ? COUNTER.tx_packets : this.reason(this.#port.errno());
+    this.counters[this.scope + counter] += this.count;
+  }
+
+  receive(batch: Batch): number {
+    batch.count = 0;
+    const end = this.#arena + ARENA - LARGEST_FRAME;
+    let at = this.#arena;
+    let packets = 0;
+    for (let reads = 0; reads < batch.capacity && at <= end; reads++) {
+      const size = this.#port.read(at, LARGEST_FRAME);
+      if (size <= 0) break;
+      packets += this.#parse(batch, at, size);
+      at = (at + size + ALIGN - 1) & ~(ALIGN - 1);
+    }
+    return packets;
+  }
+
+  /** Checks the outer headers of the packet at `at` and adds it to the batch, or counts why not. Returns its VXLAN packets. */
+  #parse(batch: Batch, at: number, size: number): number {
+    const { u8, u16 } = this.memory;
+    const ip = at + VNET_TUNNEL + ETHER_HEADER;
+    const udp = ip + IPV4_HEADER;
+    const end = at + size;
+    if (
+      udp + UDP_HEADER > end ||
+      get16(u8, ip - ETHER_HEADER + ETHER_TYPE) !== ETHERTYPE_IPV4 ||
+      u8[ip + IPV4_VERSION_IHL] !== 0x45 ||
+      u8[ip + IPV4_PROTOCOL] !== PROTOCOL_UDP ||
+      (get16(u8, ip + IPV4_FRAGMENT) & 0x3fff) !== 0 ||
+      get16(u8, udp + UDP_DESTINATION) !== this.#udpPort
+    ) {
+      return this.#drop(COUNTER.rx_outer_malformed);
+    }
+    const udpLength = get16(u8, udp + UDP_LENGTH);
+    if (udpLength < UDP_HEADER || get16(u8, ip + IPV4_TOTAL_LENGTH) < udpLength + IPV4_HEADER || udp + udpLength > end) {
+      return this.#drop(COUNTER.rx_outer_malformed);
+    }
+    const vnet = at >> 1;
+    const flags = u8[at + VNET_FLAGS];
+    const gso = u8[at + VNET_GSO_TYPE];
+    const vxlan = udp + UDP_HEADER;
+    const inner = vxlan + VXLAN_HEADER - at - VNET_TUNNEL; // offset of the inner frame in the outer one
+    const start = u16[vnet + (VNET_CHECKSUM_START >> 1)];
+    if ((flags & (NEEDS_CSUM | DATA_VALID)) === 0 && !this.#checksumHolds(ip, udp, udpLength)) {
+      return this.#drop(COUNTER.rx_outer_checksum);
+    }
+    const i = batch.add(vxlan, udpLength - UDP_HEADER);
+    if ((flags & NEEDS_CSUM) !== 0 && start >= inner) {
+      batch.flags[i] = NEEDS_CSUM;
+      batch.checksumStart[i] = start - inner;
+      batch.checksumOffset[i] = u16[vnet + (VNET_CHECKSUM_OFFSET >> 1)];
+      if (gso !== 0) {
+        batch.gsoType[i] = gso & ~(GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6);
+        batch.gsoSize[i] = u16[vnet + (VNET_GSO_SIZE >> 1)];
+        batch.headerLength[i] = Math.max(0, u16[vnet + (VNET_HEADER_LENGTH >> 1)] - inner);
+      }
+    } else if ((gso & GSO_TYPE_MASK) === GSO_UDP_L4) {
+      const train = (batch.train[i] = u16[vnet + (VNET_GSO_SIZE >> 1)]);
+      if (train > 0) return this.#count(Math.ceil((udpLength - UDP_HEADER) / train));
+    }
+    return this.#count(1);
+  }
+
+  /** RFC 768: zero means that the sender computed none. */
+  #checksumHolds(ip: number, udp: number, udpLength: number): boolean {
+    const { u8 } = this.memory;
+    if ((u8[udp + UDP_CHECKSUM] | u8[udp + UDP_CHECKSUM + 1]) === 0) return true;
+    const pseudo = this.sum(ip + IPV4_SOURCE, 8) + swap16(PROTOCOL_UDP) + swap16(udpLength);
+    return fold(pseudo + this.sum(udp, udpLength)) === 0xffff;
+  }
+
+  #count(packets: number): number {
+    this.counters[this.#scope + COUNTER.rx_packets] += packets;
+    return packets;
+  }
+
+  #drop(counter: number): number {
+    this.counters[this.#scope + counter]++;
+    return this.#count(1);
+  }
+}

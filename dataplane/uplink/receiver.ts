@@ -1,0 +1,155 @@
+/**
+ * Receives VXLAN packets from a UDP socket, up to 16 buffers a call. With UDP_GRO a buffer holds a train of packets; on a
+ * virtual link (veth: containers, kind) it may also hold a kernel peer's super-frame whole, its inner checksum unfinished.
+ */
+import * as libc from '../../system/libc.ts';
+import {
+  CMSG,
+  CMSG_DATA,
+  CMSG_LEVEL,
+  CMSG_TYPE,
+  MMSG_LENGTH,
+  MMSGHDR,
+  MSG_CONTROL,
+  MSG_CONTROL_LENGTH,
+  MSG_DONTWAIT,
+  MSG_FLAGS,
+  MSG_IOV,
+  MSG_IOV_LENGTH,
+  MSG_NAME,
+  MSG_NAME_LENGTH,
+  MSG_TRUNC,
+  SOCKADDR,
+  SOL_UDP,
+  UDP_GRO,
+} from '../../system/socket.ts';
+import { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
+import { get16 } from '../../wire/bytes.ts';
+import { IPV4_TOTAL_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { IPV6_HEADER, IPV6_PAYLOAD_LENGTH } from '../../wire/ipv6.ts';
+import { innerLayout, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
+import { TCP_CHECKSUM, tcpHeaderLength } from '../../wire/tcp.ts';
+import { UDP_CHECKSUM, UDP_HEADER } from '../../wire/udp.ts';
+import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import type { Batch } from '../batch.ts';
+import { COUNTER } from '../counters.ts';
+import { IOVEC, type PacketMemory } from '../memory.ts';
+
+const MESSAGES = 16;
+const BUFFER = 65536 + 64;
+/** MSS for a super-frame whose own is unknown: one that fits every path (the IPv6 minimum MTU, less headers). */
+const SAFE_SEGMENT = 1220;
+
+export class UdpReceiver {
+  readonly fd: number;
+  readonly #memory: PacketMemory;
+  readonly #counters: Float64Array;
+  readonly #scope: number;
+  readonly #largestFrame: number;
+  readonly #headers: number;
+  readonly #buffers: number;
+
+  /** `largestFrame`: longer inner frames than this are super-frames. */
+  constructor(fd: number, memory: PacketMemory, counters: Float64Array, scope: number, largestFrame: number) {
+    this.fd = fd;
+    this.#memory = memory;
+    this.#counters = counters;
+    this.#scope = scope;
+    this.#largestFrame = largestFrame;
+    this.#headers = memory.take(MESSAGES * MMSGHDR);
+    this.#buffers = memory.take(MESSAGES * BUFFER);
+    const iovecs = memory.take(MESSAGES * IOVEC);
+    const names = memory.take(MESSAGES * SOCKADDR);
+    const controls = memory.take(MESSAGES * CMSG);
+    for (let i = 0; i < MESSAGES; i++) {
+      const header = this.#headers + i * MMSGHDR;
+      memory.setIovec(iovecs, i, this.#buffers + i * BUFFER + 2, BUFFER - 2); // so that inner IP headers are aligned
+      memory.setPointer(header + MSG_NAME, names + i * SOCKADDR);
+      memory.setPointer(header + MSG_IOV, iovecs + i * IOVEC);
+      memory.u32[(header + MSG_IOV_LENGTH) >> 2] = 1;
+      memory.setPointer(header + MSG_CONTROL, controls + i * CMSG);
+      this.#reset(header);
+    }
+  }
+
+  /** Reads a round of packets into the batch; returns how many VXLAN packets there were. */
+  receive(batch: Batch): number {
+    batch.count = 0;
+    const { address, u32 } = this.#memory;
+    const count = libc.recvmmsg(this.fd, address + this.#headers, MESSAGES, MSG_DONTWAIT, 0);
+    let packets = 0;
+    for (let i = 0; i < count; i++) {
+      const header = this.#headers + i * MMSGHDR;
+      const length = u32[(header + MMSG_LENGTH) >> 2];
+      packets += this.#add(batch, this.#buffers + i * BUFFER + 2, length, header);
+      this.#reset(header);
+    }
+    if (packets > 0) this.#counters[this.#scope + COUNTER.rx_packets] += packets;
+    return packets;
+  }
+
+  /** What the kernel overwrites. */
+  #reset(header: number): void {
+    const { u32 } = this.#memory;
+    u32[(header + MSG_NAME_LENGTH) >> 2] = SOCKADDR;
+    u32[(header + MSG_CONTROL_LENGTH) >> 2] = CMSG;
+    u32[(header + MSG_FLAGS) >> 2] = 0;
+  }
+
+  #add(batch: Batch, at: number, length: number, header: number): number {
+    if (this.#memory.u32[(header + MSG_FLAGS) >> 2] & MSG_TRUNC) {
+      this.#counters[this.#scope + COUNTER.rx_outer_malformed]++;
+      return 1;
+    }
+    const segment = this.#segmentSize(header);
+    const i = batch.add(at, length);
+    if ((segment > 0 && segment < length) || length - VXLAN_HEADER > this.#largestFrame) {
+      if (this.#addSuperFrame(batch, i, segment)) return 1;
+      if (segment > 0) batch.train[i] = segment;
+    }
+    return batch.train[i] > 0 ? Math.ceil(length / segment) : 1;
+  }
+
+  /** The UDP_GRO control message's size, 0 without one. */
+  #segmentSize(header: number): number {
+    const { u32 } = this.#memory;
+    if (u32[(header + MSG_CONTROL_LENGTH) >> 2] < CMSG_DATA + 4) return 0;
+    const control = this.#controlOf(header);
+    const matches = u32[(control + CMSG_LEVEL) >> 2] === SOL_UDP && u32[(control + CMSG_TYPE) >> 2] === UDP_GRO;
+    return matches ? u32[(control + CMSG_DATA) >> 2] : 0;
+  }
+
+  #controlOf(header: number): number {
+    const { u32, address } = this.#memory;
+    const word = (header + MSG_CONTROL) >> 2;
+    return u32[word] + u32[word + 1] * 2 ** 32 - address;
+  }
+
+  /**
+   * Packet `i` may be one super-frame instead of a train: then the inner IP length is that of the whole, and the size in the
+   * control message is the inner segment size. Splitting by it would corrupt.
+   */
+  #addSuperFrame(batch: Batch, i: number, segment: number): boolean {
+    const { u8 } = this.#memory;
+    const frame = batch.at[i] + VXLAN_HEADER;
+    const length = batch.length[i] - VXLAN_HEADER;
+    const layout = innerLayout(u8, frame, length);
+    const protocol = layoutProtocol(layout);
+    if (layout === 0 || (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP)) return false;
+    const network = layoutNetwork(layout);
+    const transport = layoutTransport(layout);
+    const ip = frame + network;
+    const ipv4 = u8[ip] >> 4 === 4;
+    const total = network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
+    if (total !== length) return false;
+    const tcp = protocol === PROTOCOL_TCP;
+    const headerLength = transport + (tcp ? tcpHeaderLength(u8, frame + transport) : UDP_HEADER);
+    batch.flags[i] = NEEDS_CSUM;
+    batch.checksumStart[i] = transport;
+    batch.checksumOffset[i] = tcp ? TCP_CHECKSUM : UDP_CHECKSUM;
+    batch.gsoType[i] = tcp ? (ipv4 ? GSO_TCPV4 : GSO_TCPV6) : GSO_UDP_L4;
+    batch.gsoSize[i] = segment > 0 ? segment : SAFE_SEGMENT;
+    batch.headerLength[i] = headerLength;
+    return true;
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * The sending half that all uplinks share. It collects a run: packets of one flow to one next hop, all of one size but a
+ * shorter last one. A run leaves as one UDP super-packet, which costs about as much as a single packet does.
+ *
+ *     run:   [headers | frame 0] [VXLAN | frame 1] ... [VXLAN | frame n]
+ *
+ * Headers are written in front of the frames, so no payload is ever copied. A super-frame that the uplink does not take as it
+ * is joins the run in segments.
+ */
+import {
+  FLAG_UDP_CHECKSUM,
+  NEXTHOP_FLAGS,
+  NEXTHOP_IP_SUM,
+  NEXTHOP_MTU,
+  NEXTHOP_OUTER_LENGTH,
+  NEXTHOP_PSEUDO_SUM,
+  NEXTHOP_STATE,
+  NEXTHOP_TEMPLATE,
+  RECORD_SHIFT,
+  RESOLVED,
+} from '../../fdb/nexthops.ts';
+import * as libc from '../../system/libc.ts';
+import { NEEDS_CSUM } from '../../system/vnet.ts';
+import { ETHER_HEADER } from '../../wire/ethernet.ts';
+import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import type { Batch } from '../batch.ts';
+import { finishChecksum, type Sum } from '../checksum.ts';
+import { COUNTER } from '../counters.ts';
+import { IOVEC, type PacketMemory } from '../memory.ts';
+import { MAX_SEGMENTS, Segmenter } from '../segment.ts';
+import type { UplinkOffloads } from './uplink.ts';
+
+/** UDP payload of a run: a UDP socket takes no more, and the outer IPv4 length is 16 bits. */
+const MAX_RUN_BYTES = 65507;
+/** Room for the uplink's virtio header in front of the outer Ethernet header. */
+export const VNET_ROOM = 24;
+
+export abstract class Sender {
+  protected readonly memory: PacketMemory;
+  protected readonly sum: Sum;
+  protected readonly counters: Float64Array;
+  protected readonly iovecs: number;
+  protected udpGso: boolean;
+  /** Whether the kernel finishes the inner checksum of a packet that is sent alone. */
+  protected abstract readonly leavesChecksums: boolean;
+  readonly #nextHops: Int32Array;
+  readonly #segmenter: Segmenter;
+
+  // The run. Its first packet's outer headers are in place, up to what depends on the whole run.
+  protected count = 0;
+  protected iovecCount = 0;
+  /** Offset of frame 0; its headers end there. */
+  protected first = 0;
+  /** Length of what follows the headers in iovec 0. */
+  protected firstLength = 0;
+  /** UDP payload: all segments with their VXLAN headers. */
+  protected bytes = 0;
+  /** Size of every segment but the last, VXLAN header included. */
+  protected segment = 0;
+  protected entropyOfRun = 0;
+  protected scope = 0;
+  /** Length of the outer headers: Ethernet, IP, UDP, VXLAN. */
+  protected outer = 0;
+  protected ipSum = 0;
+  protected pseudoSum = 0;
+  protected udpChecksum = false;
+  /** Index of the first iovec of each segment; entry `count` is iovecCount. */
+  protected readonly iovecOf = new Int32Array(MAX_SEGMENTS + 1);
+  // Checksum metadata of frame 0 while it is alone: it is finished here only if a second frame joins.
+  protected needsChecksum = 0;
+  protected checksumStart = 0;
+  protected checksumOffset = 0;
+  #mtu = 0;
+  #nextHop = -1;
+  // The VXLAN header of the run, as 16-bit words (frames are aligned to 2, not to 4, bytes).
+  #vxlan0 = 0;
+  #vxlan1 = 0;
+  #vxlan2 = 0;
+  #vxlan3 = 0;
+
+  constructor(memory: PacketMemory, sum: Sum, counters: Float64Array, nextHops: Int32Array, offloads: UplinkOffloads) {
+    this.memory = memory;
+    this.sum = sum;
+    this.counters = counters;
+    this.#nextHops = nextHops;
+    this.udpGso = offloads.udpGso;
+    this.iovecs = memory.take(2 * MAX_SEGMENTS * IOVEC); // at most headers and payload a segment
+    this.#segmenter = new Segmenter(memory, sum);
+  }
+
+  /** Sends the run, and counts its packets as sent or as dropped under a reason. */
+  protected abstract transmitRun(): void;
+
+  /** Sends frame 0, a super-frame, as it is and counts it; false when the uplink does not take it. */
+  protected abstract transmitSuperFrame(batch: Batch, index: number): boolean;
+
+  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+    const at = batch.at[index];
+    const length = batch.length[index];
+    const unfinished = batch.flags[index] & NEEDS_CSUM;
+    if (batch.gsoType[index] !== 0) {
+      this.#sendSuperFrame(batch, index, nextHop, entropy, scope);
+    } else if (this.#joins(length, nextHop, entropy)) {
+      if (this.needsChecksum) this.#finishFirst();
+      if (unfinished) this.#finish(batch, index);
+      this.#append(at, length);
+    } else {
+      this.flush();
+      if (unfinished && !this.leavesChecksums) this.#finish(batch, index);
+      if (!this.#open(at, length, nextHop, entropy, scope)) return;
+      this.needsChecksum = batch.flags[index] & NEEDS_CSUM;
+      this.checksumStart = batch.checksumStart[index];
+      this.checksumOffset = batch.checksumOffset[index];
+      this.#refuseOversized(length);
+    }
+  }
+
+  flush(): void {
+    if (this.count === 0) return;
+    this.transmitRun();
+    this.count = 0;
+  }
+
+  #sendSuperFrame(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+    this.flush();
+    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, scope)) return;
+    const whole = this.transmitSuperFrame(batch, index);
+    this.count = 0;
+    if (whole) return;
+    const segmenter = this.#segmenter;
+    const segments = segmenter.begin(batch, index);
+    if (segments === 0) {
+      this.counters[scope + COUNTER.tx_too_big]++;
+      return;
+    }
+    this.counters[scope + COUNTER.tx_segments] += segments - 1;
+    for (let i = 0; i < segments; i++) {
+      segmenter.cut(i);
+      const { header, headerLength, payload, payloadLength } = segmenter;
+      const length = headerLength + payloadLength;
+      if (this.#joins(length, nextHop, entropy)) {
+        this.#append(header, headerLength);
+      } else {
+        this.flush();
+        if (!this.#open(header, headerLength, nextHop, entropy, scope) || this.#refuseOversized(length)) continue;
+        this.segment += payloadLength;
+      }
+      this.memory.setIovec(this.iovecs, this.iovecCount++, payload, payloadLength);
+      this.iovecOf[this.count] = this.iovecCount;
+      this.bytes += payloadLength;
+    }
+    this.flush(); // the segmenter's headers are used again by the next super-frame
+  }
+
+  /** Whether a packet of `length` bytes can be the run's next segment. */
+  #joins(length: number, nextHop: number, entropy: number): boolean {
+    return (
+      this.count > 0 &&
+      length + VXLAN_HEADER <= this.segment &&
+      nextHop === this.#nextHop &&
+      entropy === this.entropyOfRun &&
+      this.udpGso &&
+      this.udpChecksum && // a super-packet is always sent with checksums
+      this.count < MAX_SEGMENTS &&
+      this.bytes === this.count * this.segment && // none shorter yet
+      this.bytes + length + VXLAN_HEADER <= MAX_RUN_BYTES
+    );
+  }
+
+  #append(at: number, length: number): void {
+    const { u16 } = this.memory;
+    const word = (at - VXLAN_HEADER) >> 1;
+    u16[word] = this.#vxlan0;
+    u16[word + 1] = this.#vxlan1;
+    u16[word + 2] = this.#vxlan2;
+    u16[word + 3] = this.#vxlan3;
+    this.memory.setIovec(this.iovecs, this.iovecCount++, at - VXLAN_HEADER, length + VXLAN_HEADER);
+    this.iovecOf[++this.count] = this.iovecCount;
+    this.bytes += length + VXLAN_HEADER;
+  }
+
+  /** Starts a run with the frame at `at`: writes the next hop's headers in front of it. False: the next hop is unresolved. */
+  #open(at: number, length: number, nextHop: number, entropy: number, scope: number): boolean {
+    this.scope = scope;
+    if (!this.#copyTemplate(at, nextHop)) {
+      this.counters[scope + COUNTER.tx_unresolved]++;
+      return false;
+    }
+    const { u16 } = this.memory;
+    const word = (at - VXLAN_HEADER) >> 1;
+    this.#vxlan0 = u16[word];
+    this.#vxlan1 = u16[word + 1];
+    this.#vxlan2 = u16[word + 2];
+    this.#vxlan3 = u16[word + 3];
+    this.#nextHop = nextHop;
+    this.entropyOfRun = entropy;
+    this.first = at;
+    this.firstLength = length;
+    this.bytes = this.segment = length + VXLAN_HEADER;
+    this.count = this.iovecCount = this.iovecOf[1] = 1;
+    this.needsChecksum = 0;
+    return true;
+  }
+
+  /**
+   * Copies the next hop's template to the bytes before `at`. The writer makes the record's sequence odd while it changes it,
+   * so a copy is whole when the sequence was even and is the same afterwards.
+   */
+  #copyTemplate(at: number, nextHop: number): boolean {
+    const records = this.#nextHops;
+    const record = nextHop << RECORD_SHIFT;
+    const { u32, u16 } = this.memory;
+    let sequence: number;
+    do {
+      sequence = Atomics.load(records, record);
+      if ((sequence & 1) !== 0 || records[record + NEXTHOP_STATE] !== RESOLVED) return false;
+      const outer = (this.outer = records[record + NEXTHOP_OUTER_LENGTH]);
+      const start = at - outer - VNET_ROOM; // a multiple of 4, since frames start at 2 mod 4
+      const words = (VNET_ROOM + outer) >> 2;
+      const to = start >> 2;
+      const from = record + NEXTHOP_TEMPLATE;
+      for (let i = 0; i < words; i++) u32[to + i] = records[from + i];
+      u16[(at - 2) >> 1] = records[from + words];
+      this.ipSum = records[record + NEXTHOP_IP_SUM];
+      this.pseudoSum = records[record + NEXTHOP_PSEUDO_SUM];
+      this.udpChecksum = (records[record + NEXTHOP_FLAGS] & FLAG_UDP_CHECKSUM) !== 0;
+      this.#mtu = records[record + NEXTHOP_MTU];
+    } while (Atomics.load(records, record) !== sequence);
+    return true;
+  }
+
+  /** Drops the run's only packet when it does not fit the path; `length` is that of the inner frame. */
+  #refuseOversized(length: number): boolean {
+    if (length + this.outer - ETHER_HEADER <= this.#mtu) return false;
+    this.counters[this.scope + COUNTER.tx_too_big]++;
+    this.count = 0;
+    return true;
+  }
+
+  /** Finishes a frame's checksum, once: with head-end replication the same frame is sent several times. */
+  #finish(batch: Batch, index: number): void {
+    const start = batch.checksumStart[index];
+    finishChecksum(this.memory, this.sum, batch.at[index], batch.length[index], start, batch.checksumOffset[index]);
+    batch.flags[index] = 0;
+  }
+
+  #finishFirst(): void {
+    finishChecksum(this.memory, this.sum, this.first, this.firstLength, this.checksumStart, this.checksumOffset);
+    this.needsChecksum = 0;
+  }
+
+  /** The drop reason for a failed send. */
+  protected reason(errno: number): number {
+    switch (errno) {
+      case libc.EAGAIN:
+      case libc.ENOBUFS:
+        return COUNTER.tx_uplink_full;
+      case libc.EMSGSIZE:
+        return COUNTER.tx_too_big;
+      case libc.EIO: // a TAP that is down
+      case libc.ENETDOWN:
+      case libc.ENODEV:
+        return COUNTER.tx_uplink_down;
+      case libc.ENETUNREACH:
+      case libc.EHOSTUNREACH:
+        return COUNTER.tx_unresolved;
+      default:
+        return COUNTER.tx_uplink_error;
+    }
+  }
+}

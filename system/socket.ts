@@ -1,0 +1,143 @@
+/**
+ * UDP sockets, and the layouts that sendmsg and recvmmsg take on 64-bit hosts. Linux: include/uapi/linux/udp.h, bits/socket.h.
+ *
+ *     struct msghdr   name 0 | namelen 8 (u32) | iov 16 | iovlen 24 | control 32 | controllen 40 | flags 48      56 bytes
+ *     struct mmsghdr  msghdr | len 56 (u32)                                                                      64 bytes
+ *     struct cmsghdr  len 0 (u64) | level 8 (i32) | type 12 (i32) | data 16
+ */
+import * as libc from './libc.ts';
+
+export const MSGHDR = 56;
+export const MMSGHDR = 64;
+export const MSG_NAME = 0;
+export const MSG_NAME_LENGTH = 8;
+export const MSG_IOV = 16;
+export const MSG_IOV_LENGTH = 24;
+export const MSG_CONTROL = 32;
+export const MSG_CONTROL_LENGTH = 40;
+export const MSG_FLAGS = 48;
+export const MMSG_LENGTH = 56;
+/** CMSG_SPACE of a control message that carries up to 8 bytes. */
+export const CMSG = 24;
+export const CMSG_LEVEL = 8;
+export const CMSG_TYPE = 12;
+export const CMSG_DATA = 16;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_TRUNC = 0x20;
+
+export const AF_INET = 2;
+export const SOCKADDR_IN = 16;
+/** Room for a sockaddr of either family. */
+export const SOCKADDR = 32;
+export const SOL_UDP = 17;
+export const UDP_SEGMENT = 103;
+export const UDP_GRO = 104;
+const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const SOL_SOCKET = 1;
+const SO_NO_CHECK = 11;
+const SO_REUSEPORT = 15;
+const SO_BINDTODEVICE = 25;
+const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
+const SOL_IP = 0;
+const IP_TTL = 2;
+const IP_MTU_DISCOVER = 10;
+const IP_PMTUDISC_DONT = 0;
+
+export interface UdpSocketOptions {
+  /** Local IPv4 address; unset: any. */
+  readonly address?: string;
+  /** Local port; 0: one that the kernel picks. */
+  readonly port: number;
+  /** Several sockets of ours share the port, and the kernel spreads flows over them. */
+  readonly reusePort?: boolean;
+  /** Segments of one size come merged, with their size in a control message. */
+  readonly gro?: boolean;
+  readonly ttl?: number;
+  /** Send no UDP checksums. */
+  readonly noChecksum?: boolean;
+  /** Use this network device only. */
+  readonly device?: string;
+}
+
+const BUFFER_BYTES = 8 * 1024 * 1024;
+
+/**
+ * A bound, non-blocking UDP socket over IPv4, with 8 MB of buffers. The caller closes it.
+ * Throws a SystemError: EADDRINUSE when the port is taken, EADDRNOTAVAIL when the address is not this host's.
+ */
+export function openUdpSocket(options: UdpSocketOptions): number {
+  const subject = `UDP ${options.address ?? '0.0.0.0'}:${options.port}`;
+  const fd = libc.check(libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), subject, 'socket');
+  try {
+    if (options.reusePort) setOption(fd, subject, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (options.noChecksum) setOption(fd, subject, SOL_SOCKET, SO_NO_CHECK, 1);
+    if (options.ttl) setOption(fd, subject, SOL_IP, IP_TTL, options.ttl);
+    if (options.device) {
+      const name = Buffer.from(`${options.device}\0`, 'latin1');
+      libc.check(libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length), subject, 'SO_BINDTODEVICE');
+    }
+    // The kernel fragments what does not fit: the device's `df unset`.
+    setOption(fd, subject, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    // The FORCE variants need CAP_NET_ADMIN, which a TAP needs as well; without it the default size has to do.
+    libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(BUFFER_BYTES), 4);
+    libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(BUFFER_BYTES), 4);
+    if (options.gro) setOption(fd, subject, SOL_UDP, UDP_GRO, 1);
+    const address = sockaddr(options.address ?? '0.0.0.0', options.port);
+    libc.check(libc.bind(fd, address, address.length), subject, 'bind', bindAdvice(options.port));
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** The port that a socket is bound to. */
+export function localPort(fd: number): number {
+  const address = Buffer.alloc(SOCKADDR_IN);
+  libc.check(libc.getsockname(fd, address, int32(SOCKADDR_IN)), 'UDP socket', 'getsockname');
+  return address.readUInt16BE(2);
+}
+
+/** Whether UDP sockets here know an option of level SOL_UDP: UDP_SEGMENT (Linux 4.18), UDP_GRO (5.0). */
+export function udpOptionWorks(option: number, value: number): boolean {
+  const fd = libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const works = libc.setsockopt(fd, SOL_UDP, option, int32(value), 4) === 0;
+  libc.close(fd);
+  return works;
+}
+
+function setOption(fd: number, subject: string, level: number, name: number, value: number): void {
+  libc.check(libc.setsockopt(fd, level, name, int32(value), 4), subject, `setsockopt ${level}/${name}`);
+}
+
+function int32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  return bytes;
+}
+
+function sockaddr(address: string, port: number): Buffer {
+  const bytes = Buffer.alloc(SOCKADDR_IN);
+  bytes.writeUInt16LE(AF_INET, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(address.split('.').map(Number), 4);
+  return bytes;
+}
+
+function bindAdvice(port: number): string {
+  switch (libc.errno()) {
+    case libc.EADDRINUSE:
+      return (
+        `port ${port} is held by the kernel's own vxlan device or by another process: see 'ip -d link show type vxlan' ` +
+        `and 'ss -ulnp sport = :${port}', or choose another with 'dstport'`
+      );
+    case libc.EADDRNOTAVAIL:
+      return "the address is not one of this host's: see 'ip addr'";
+    default:
+      return '';
+  }
+}

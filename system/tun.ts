@@ -1,0 +1,75 @@
+/** TAP devices: opening them, and which offloads their reader takes. Linux: drivers/net/tun.c, include/uapi/linux/if_tun.h. */
+import * as libc from './libc.ts';
+
+const TUNSETIFF = 0x400454ca;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
+const IFF_TAP = 0x0002;
+const IFF_MULTI_QUEUE = 0x0100;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+const IFF_TUN_EXCL = 0x8000;
+const O_RDWR = 2;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+const IFNAMSIZ = 16;
+
+/** An open TAP: one descriptor a queue. It goes away with its last descriptor. */
+export interface TapDevice {
+  readonly name: string;
+  readonly queues: readonly number[];
+}
+
+/**
+ * Creates the TAP device `name` with that many queues and a virtio header of `headerSize` bytes (12 or 24).
+ * `name` may hold %d, as in 'uvx%d'; the kernel then picks the number.
+ * Throws a SystemError: EBUSY when a device of that name exists, EPERM without CAP_NET_ADMIN, ENOENT without /dev/net/tun.
+ */
+export function createTap(name: string, queueCount: number, headerSize: number, offloads: number): TapDevice {
+  const queues: number[] = [];
+  let actual = name;
+  try {
+    for (let i = 0; i < queueCount; i++) {
+      const fd = libc.check(libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC), '/dev/net/tun', 'open', openAdvice());
+      queues.push(fd);
+      const flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queueCount > 1 ? IFF_MULTI_QUEUE : 0) | (i === 0 ? IFF_TUN_EXCL : 0);
+      const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
+      request.write(actual, 0, IFNAMSIZ - 1, 'latin1');
+      request.writeUInt16LE(flags, IFNAMSIZ);
+      libc.check(libc.ioctl(fd, TUNSETIFF, request), actual, 'TUNSETIFF', attachAdvice(actual));
+      actual = request.toString('latin1', 0, request.indexOf(0));
+      const size = Buffer.alloc(4);
+      size.writeInt32LE(headerSize);
+      libc.check(libc.ioctl(fd, TUNSETVNETHDRSZ, size), actual, 'TUNSETVNETHDRSZ');
+      setOffloads(fd, actual, offloads);
+    }
+  } catch (error) {
+    for (const fd of queues) libc.close(fd);
+    throw error;
+  }
+  return { name: actual, queues };
+}
+
+export function closeTap(tap: TapDevice): void {
+  for (const fd of tap.queues) libc.close(fd);
+}
+
+/** Says which TUN_F_* the reader takes. Throws EINVAL on a kernel that does not know one of them. */
+export function setOffloads(fd: number, name: string, offloads: number): void {
+  libc.check(libc.ioctlValue(fd, TUNSETOFFLOAD, offloads), name, 'TUNSETOFFLOAD');
+}
+
+function openAdvice(): string {
+  return 'uvxlan needs the TUN driver (modprobe tun) and, in a container, /dev/net/tun mounted and readable';
+}
+
+function attachAdvice(name: string): string {
+  switch (libc.errno()) {
+    case libc.EBUSY:
+      return `a device of that name exists: choose another, or remove it with 'ip link del ${name}'`;
+    case libc.EPERM:
+      return 'creating a device needs CAP_NET_ADMIN: run as root';
+    default:
+      return '';
+  }
+}
