@@ -12,7 +12,7 @@ import {
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from './ipv4.ts';
-import { IPV6_HEADER, IPV6_SOURCE, ipv6IsWhole, ipv6Transport, PROTOCOL_FRAGMENT } from './ipv6.ts';
+import { IPV6_HEADER, IPV6_SOURCE, ipv6IsWhole, ipv6Transport } from './ipv6.ts';
 
 /**
  * Hash (u32) of a frame's flow: addresses, protocol, and the ports of TCP, UDP and SCTP, behind VLAN tags and IPv6 extension
@@ -48,10 +48,9 @@ function hashIpv4(bytes: Uint8Array, ip: number, length: number): number {
 function hashIpv6(bytes: Uint8Array, ip: number, length: number): number {
   let hash = 0;
   for (let word = ip + IPV6_SOURCE; word < ip + IPV6_HEADER; word += 4) hash = mix(hash, get32(bytes, word));
+  // For a fragment this stops at the fragment header, which has no ports.
   const transport = ipv6Transport(bytes, ip, length);
-  const protocol = transport & 0xff;
-  if (protocol === PROTOCOL_FRAGMENT) return finish(hash);
-  return hashTransport(hash, bytes, ip, transport >>> 8, length, protocol);
+  return hashTransport(hash, bytes, ip, transport >>> 8, length, transport & 0xff);
 }
 
 function hashTransport(
