@@ -14,7 +14,7 @@ function node(...args) {
 }
 
 const checks = {
-  'format and lint': () => node('node_modules/@biomejs/biome/bin/biome', 'check', '.'),
+  'format and lint': () => node('node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '.'),
   types: () => node('node_modules/typescript/bin/tsc', '--noEmit'),
   'import directions': () => {
     const found = violations();
