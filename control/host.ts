@@ -21,6 +21,13 @@ export interface Link {
   gsoMaxSize: number | undefined;
 }
 
+export interface Address {
+  address: string;
+  family: 'inet' | 'inet6';
+  scope: string;
+  dev: string;
+}
+
 export interface RouteQuery {
   destination: string;
   source?: string | undefined;
@@ -124,10 +131,12 @@ export class Host {
     };
   }
 
-  /** All of this machine's own addresses, IPv4 and IPv6. */
-  async addresses(): Promise<Set<string>> {
-    const rows = await this.iproute.json<{ addr_info?: { local?: string }[] }[]>('ip', ['-j', 'address', 'show']);
-    return new Set(rows.flatMap((row) => (row.addr_info ?? []).flatMap(({ local }) => local ?? [])));
+  /** This machine's own addresses, in the order of `ip address show`. */
+  async addresses(): Promise<Address[]> {
+    const rows = await this.iproute.json<IpAddresses[]>('ip', ['-j', 'address', 'show']);
+    return rows.flatMap(({ ifname, addr_info = [] }) =>
+      addr_info.map(({ local, family, scope }) => ({ address: local, family, scope, dev: ifname })),
+    );
   }
 
   /** Changes all of a link's settings in one command. */
@@ -174,6 +183,11 @@ interface IpLink {
   master?: string;
   linkinfo?: { info_kind?: string };
   gso_max_size?: number;
+}
+
+interface IpAddresses {
+  ifname: string;
+  addr_info?: { local: string; family: Address['family']; scope: string }[];
 }
 
 interface IpRoute {

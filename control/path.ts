@@ -1,5 +1,13 @@
 import { isIPv4 } from 'node:net';
-import { type Link, type Neighbour, neighbourKey, type Route, type RouteQuery, type Snapshot } from './host.ts';
+import {
+  type Address,
+  type Link,
+  type Neighbour,
+  neighbourKey,
+  type Route,
+  type RouteQuery,
+  type Snapshot,
+} from './host.ts';
 import { CommandFailed } from './iproute.ts';
 
 /** How a packet to a VTEP leaves this machine, as the kernel would send it. Pure: the host's state is passed in. */
@@ -122,10 +130,11 @@ export function explain(
   target: Target,
   reason: string,
   plain: Route | CommandFailed,
-  addresses: ReadonlySet<string>,
+  addresses: readonly Address[],
 ): string {
   const { remote, local, dev } = target;
-  if (local !== undefined && !addresses.has(local)) return `local address ${local} is not one of this machine's`;
+  if (local !== undefined && !addresses.some(({ address }) => address === local))
+    return `local address ${local} is not one of this machine's`;
   if (plain instanceof CommandFailed) return reason;
   if (dev !== undefined && plain.dev !== dev) return otherLink(remote, plain.dev, dev);
   return reason;
