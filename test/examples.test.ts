@@ -1,0 +1,18 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { readConfig } from '../control/config.ts';
+
+const directory = fileURLToPath(new URL('../../examples/', import.meta.url));
+const files = readdirSync(directory).filter((name) => name.endsWith('.yaml'));
+
+test('there are examples', () => assert.ok(files.length > 0));
+
+for (const file of files) {
+  test(`examples/${file} is a valid configuration`, () => {
+    const { devices, notes } = readConfig(`${directory}${file}`);
+    assert.ok(devices.every((device) => device.fdb.length > 0));
+    assert.deepEqual(notes, []);
+  });
+}
