@@ -45,7 +45,7 @@ const LOG2_SMALLEST = 6;
  * On x86 loads are not reordered with loads, and V8 keeps the order of typed-array loads, so that the search can use plain loads and one
  * Atomics.load at its end. Elsewhere every load is atomic, which costs a call each (6 ns, Node 20.20).
  */
-const ORDERED_LOADS = process.arch === 'x64' || process.arch === 'ia32';
+export const ORDERED_LOADS = process.arch === 'x64' || process.arch === 'ia32';
 
 function hash(seed: number, high: number, low: number): number {
   let h = low ^ seed;

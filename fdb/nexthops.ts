@@ -1,0 +1,248 @@
+/**
+ * Next hops: who a frame goes to, and the outer headers that take it there, ready to copy. Records in a SharedArrayBuffer, written by
+ * NextHops in the main thread, read by the workers without locks:
+ *
+ *     record i, at word i * 32 (record 0 is nobody's, so that no destination is 0):
+ *        0 SEQUENCE       odd while the record is written
+ *        1 STATE          UNRESOLVED or RESOLVED; FREE before its first use
+ *        2 OUTER_LENGTH   bytes: 50 (IPv4 outside) or 70 (IPv6)
+ *        3 IP_SUM         folded little-endian sum of the IPv4 header, its total length, id and checksum zero; 0 for IPv6
+ *        4 PSEUDO_SUM     folded little-endian sum of source, destination and protocol 17, without the UDP length
+ *        5 UPLINK         index of the uplink that carries it
+ *        6 FLAGS          FLAG_UDP_CHECKSUM
+ *        7 MTU            largest outer IP packet on the path, in bytes
+ *     8-31 TEMPLATE       24 zero bytes (virtio-net header room), the outer headers, zeros
+ */
+import { answer } from './error.ts';
+import { ORDERED_LOADS } from './table.ts';
+
+/** A record is 32 words: index << RECORD_SHIFT is its first. */
+export const RECORD_SHIFT = 5;
+const RECORD_WORDS = 1 << RECORD_SHIFT;
+
+// Words of a record.
+export const NEXTHOP_SEQUENCE = 0;
+export const NEXTHOP_STATE = 1;
+export const NEXTHOP_OUTER_LENGTH = 2;
+export const NEXTHOP_IP_SUM = 3;
+export const NEXTHOP_PSEUDO_SUM = 4;
+export const NEXTHOP_UPLINK = 5;
+export const NEXTHOP_FLAGS = 6;
+export const NEXTHOP_MTU = 7;
+export const NEXTHOP_TEMPLATE = 8;
+export const TEMPLATE_WORDS = RECORD_WORDS - NEXTHOP_TEMPLATE;
+/** Zero bytes in front of the outer headers: room for a virtio-net header. */
+export const TEMPLATE_HEADROOM = 24;
+
+// NEXTHOP_STATE: no owner yet, no headers yet, may be sent to.
+export const FREE = 0;
+export const UNRESOLVED = 1;
+export const RESOLVED = 2;
+
+/** Bit of NEXTHOP_FLAGS: compute the outer UDP checksum. */
+export const FLAG_UDP_CHECKSUM = 1;
+
+export const DEFAULT_NEXTHOPS = 1 << 18;
+
+/** How long a worker may hold on to what it found, in milliseconds: a batch takes well under one, a worker off the CPU longer. */
+export const DEFAULT_GRACE = 2000;
+
+/** Who a next hop is. */
+export interface NextHopKey {
+  /** The VXLAN device's number. */
+  readonly device: number;
+  /** The remote VTEP, as formatIp() writes it. */
+  readonly ip: string;
+  readonly port: number;
+  readonly vni: number;
+  /** The NIC to leave through; '' when the route decides. */
+  readonly via: string;
+}
+
+/** What publish() writes: the words of the record under these names. */
+export interface Template {
+  readonly outerLength: number;
+  readonly ipSum: number;
+  readonly pseudoSum: number;
+  readonly uplink: number;
+  readonly flags: number;
+  readonly mtu: number;
+  /** TEMPLATE_WORDS of them. */
+  readonly words: Int32Array;
+}
+
+/** What the resolver hears of. */
+export interface NextHopEvents {
+  /** A next hop is wanted: the record waits for publish(). */
+  onNextHop(index: number, key: NextHopKey): void;
+  /** It is not any more. */
+  onRelease(index: number): void;
+}
+
+export class NextHops {
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array;
+  readonly #limit: number;
+  readonly #grace: number;
+  readonly #events: NextHopEvents;
+  readonly #keys: NextHopKey[] = [];
+  readonly #references: number[] = [];
+  /** Index by key, of records in use and of retired ones. */
+  readonly #indexes = new Map<string, number>();
+  /** When each unused record was released, oldest first. */
+  readonly #retired = new Map<number, number>();
+  #end = 1;
+
+  /**
+   * @param limit records, 128 bytes each; the kernel takes memory for those that are written.
+   * @param grace milliseconds before a record is given to another VTEP, since a worker may just be about to read it.
+   */
+  constructor(events: NextHopEvents, limit: number = DEFAULT_NEXTHOPS, grace: number = DEFAULT_GRACE) {
+    this.#events = events;
+    this.#limit = limit;
+    this.#grace = grace;
+    this.buffer = new SharedArrayBuffer((limit + 1) * RECORD_WORDS * 4);
+    this.#words = new Int32Array(this.buffer);
+  }
+
+  /** Next hops in use. */
+  get size(): number {
+    return this.#indexes.size - this.#retired.size;
+  }
+
+  /** Adds a reference to a next hop and returns its index. `now` in milliseconds. Throws FdbError ENOBUFS when there is no record. */
+  acquire(key: NextHopKey, now: number): number {
+    const name = nameOf(key);
+    let index = this.#indexes.get(name);
+    if (index !== undefined && this.#references[index] > 0) {
+      this.#references[index]++;
+      return index;
+    }
+    // One that was released lately comes back to its own record, whatever the grace: its readers want the same VTEP.
+    if (index === undefined) {
+      index = this.#unused(now);
+      this.#indexes.set(name, index);
+      this.#keys[index] = key;
+    } else {
+      this.#retired.delete(index);
+    }
+    this.#references[index] = 1;
+    this.#setState(index, UNRESOLVED);
+    this.#events.onNextHop(index, key);
+    return index;
+  }
+
+  /** Takes a reference away. After the last one the record stays as it is until its next use: a worker may be about to send to it. */
+  release(index: number, now: number): void {
+    if (--this.#references[index] > 0) return;
+    this.#retired.set(index, now);
+    this.#events.onRelease(index);
+  }
+
+  /** The index of a next hop that is in use, 0 when there is none. */
+  find(key: NextHopKey): number {
+    const index = this.#indexes.get(nameOf(key));
+    return index !== undefined && this.#references[index] > 0 ? index : 0;
+  }
+
+  key(index: number): NextHopKey {
+    return this.#keys[index];
+  }
+
+  isResolved(index: number): boolean {
+    return this.#words[(index << RECORD_SHIFT) + NEXTHOP_STATE] === RESOLVED;
+  }
+
+  /** The indexes of a device's next hops. */
+  indexes(device: number): number[] {
+    return [...this.#indexes.values()].filter(
+      (index) => this.#references[index] > 0 && this.#keys[index].device === device,
+    );
+  }
+
+  /** Frames may go there from now on. Nothing happens when the next hop has been released meanwhile. */
+  publish(index: number, template: Template): void {
+    if (!this.#references[index]) return;
+    const at = index << RECORD_SHIFT;
+    this.#write(index, () => {
+      this.#put(at + NEXTHOP_OUTER_LENGTH, template.outerLength);
+      this.#put(at + NEXTHOP_IP_SUM, template.ipSum);
+      this.#put(at + NEXTHOP_PSEUDO_SUM, template.pseudoSum);
+      this.#put(at + NEXTHOP_UPLINK, template.uplink);
+      this.#put(at + NEXTHOP_FLAGS, template.flags);
+      this.#put(at + NEXTHOP_MTU, template.mtu);
+      for (let i = 0; i < TEMPLATE_WORDS; i++) this.#put(at + NEXTHOP_TEMPLATE + i, template.words[i]);
+      this.#put(at + NEXTHOP_STATE, RESOLVED);
+    });
+  }
+
+  /** Frames to it are dropped until the next publish(). */
+  unresolve(index: number): void {
+    if (this.#references[index]) this.#setState(index, UNRESOLVED);
+  }
+
+  #setState(index: number, state: number): void {
+    this.#write(index, () => this.#put((index << RECORD_SHIFT) + NEXTHOP_STATE, state));
+  }
+
+  #write(index: number, change: () => void): void {
+    const at = (index << RECORD_SHIFT) + NEXTHOP_SEQUENCE;
+    this.#put(at, this.#words[at] + 1);
+    change();
+    this.#put(at, this.#words[at] + 1);
+  }
+
+  /** All stores are atomic: these stay in order on every processor. */
+  #put(at: number, value: number): void {
+    Atomics.store(this.#words, at, value);
+  }
+
+  /** A record that nobody uses and no worker can be reading. */
+  #unused(now: number): number {
+    for (const [index, released] of this.#retired) {
+      if (now - released < this.#grace) break;
+      this.#retired.delete(index);
+      this.#indexes.delete(nameOf(this.#keys[index]));
+      return index;
+    }
+    if (this.#end > this.#limit) throw answer('ENOBUFS');
+    return this.#end++;
+  }
+}
+
+function nameOf({ device, ip, port, vni, via }: NextHopKey): string {
+  return `${device} ${ip} ${port} ${vni} ${via}`;
+}
+
+/** A worker's view; one that copies for itself does so as copyTemplate() does. */
+export class NextHopReader {
+  readonly words: Int32Array;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+  }
+
+  /**
+   * Copies the template of a resolved record, TEMPLATE_WORDS words, to `target[at]` and returns its outer length in bytes; 0, and anything
+   * in `target`, when there is none.
+   *
+   * The copy is whole when the sequence was even before and is the same after. Plain loads stay between the two atomic ones on x86; on ARM
+   * they may be late, so there each is atomic.
+   */
+  copyTemplate(index: number, target: Int32Array, at: number): number {
+    const { words } = this;
+    const record = index << RECORD_SHIFT;
+    for (;;) {
+      const sequence = Atomics.load(words, record + NEXTHOP_SEQUENCE);
+      // A record that is being written is not waited for: a frame more or less.
+      if ((sequence & 1) !== 0 || load(words, record + NEXTHOP_STATE) !== RESOLVED) return 0;
+      const length = load(words, record + NEXTHOP_OUTER_LENGTH);
+      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = load(words, record + NEXTHOP_TEMPLATE + i);
+      if (Atomics.load(words, record + NEXTHOP_SEQUENCE) === sequence) return length;
+    }
+  }
+}
+
+function load(words: Int32Array, at: number): number {
+  return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
+}
