@@ -9,38 +9,37 @@
  *        3 IP_SUM         folded little-endian sum of the IPv4 header, its total length, id and checksum zero; 0 for IPv6
  *        4 PSEUDO_SUM     folded little-endian sum of source, destination and protocol 17, without the UDP length
  *        5 UPLINK         index of the uplink that carries it
- *        6 FLAGS          FLAG_UDP_CHECKSUM
+ *        6 FLAGS          UDP_CHECKSUM
  *        7 MTU            largest outer IP packet on the path, in bytes
  *     8-31 TEMPLATE       24 zero bytes (virtio-net header room), the outer headers, zeros
  */
 import { answer } from './error.ts';
 import { ORDERED_LOADS } from './table.ts';
 
-/** A record is 32 words: index << RECORD_SHIFT is its first. */
-export const RECORD_SHIFT = 5;
-const RECORD_WORDS = 1 << RECORD_SHIFT;
+/** Words of a record: index * RECORD is its first. */
+export const RECORD = 32;
 
 // Words of a record.
-export const NEXTHOP_SEQUENCE = 0;
-export const NEXTHOP_STATE = 1;
-export const NEXTHOP_OUTER_LENGTH = 2;
-export const NEXTHOP_IP_SUM = 3;
-export const NEXTHOP_PSEUDO_SUM = 4;
-export const NEXTHOP_UPLINK = 5;
-export const NEXTHOP_FLAGS = 6;
-export const NEXTHOP_MTU = 7;
-export const NEXTHOP_TEMPLATE = 8;
-export const TEMPLATE_WORDS = RECORD_WORDS - NEXTHOP_TEMPLATE;
+export const SEQUENCE = 0;
+export const STATE = 1;
+export const OUTER_LENGTH = 2;
+export const IP_SUM = 3;
+export const PSEUDO_SUM = 4;
+export const UPLINK = 5;
+export const FLAGS = 6;
+export const MTU = 7;
+export const TEMPLATE = 8;
+export const TEMPLATE_WORDS = RECORD - TEMPLATE;
 /** Zero bytes in front of the outer headers: room for a virtio-net header. */
 export const TEMPLATE_HEADROOM = 24;
 
-// NEXTHOP_STATE: no owner yet, no headers yet, may be sent to.
+// STATE: no owner yet, no headers yet, may be sent to.
 export const FREE = 0;
 export const UNRESOLVED = 1;
 export const RESOLVED = 2;
 
-/** Bit of NEXTHOP_FLAGS: compute the outer UDP checksum. */
-export const FLAG_UDP_CHECKSUM = 1;
+/** Bit of FLAGS: compute the outer UDP checksum. */
+export const UDP_CHECKSUM = 1;
 
 export const DEFAULT_NEXTHOPS = 1 << 18;
 
@@ -101,7 +100,7 @@ export class NextHops {
     this.#events = events;
     this.#limit = limit;
     this.#grace = grace;
-    this.buffer = new SharedArrayBuffer((limit + 1) * RECORD_WORDS * 4);
+    this.buffer = new SharedArrayBuffer((limit + 1) * RECORD * 4);
     this.#words = new Int32Array(this.buffer);
   }
 
@@ -150,7 +149,7 @@ export class NextHops {
   }
 
   isResolved(index: number): boolean {
-    return this.#words[(index << RECORD_SHIFT) + NEXTHOP_STATE] === RESOLVED;
+    return this.#words[index * RECORD + STATE] === RESOLVED;
   }
 
   /** The indexes of a device's next hops. */
@@ -163,16 +162,16 @@ export class NextHops {
   /** Frames may go there from now on. Nothing happens when the next hop has been released meanwhile. */
   publish(index: number, template: Template): void {
     if (!this.#references[index]) return;
-    const at = index << RECORD_SHIFT;
+    const at = index * RECORD;
     this.#write(index, () => {
-      this.#put(at + NEXTHOP_OUTER_LENGTH, template.outerLength);
-      this.#put(at + NEXTHOP_IP_SUM, template.ipSum);
-      this.#put(at + NEXTHOP_PSEUDO_SUM, template.pseudoSum);
-      this.#put(at + NEXTHOP_UPLINK, template.uplink);
-      this.#put(at + NEXTHOP_FLAGS, template.flags);
-      this.#put(at + NEXTHOP_MTU, template.mtu);
-      for (let i = 0; i < TEMPLATE_WORDS; i++) this.#put(at + NEXTHOP_TEMPLATE + i, template.words[i]);
-      this.#put(at + NEXTHOP_STATE, RESOLVED);
+      this.#put(at + OUTER_LENGTH, template.outerLength);
+      this.#put(at + IP_SUM, template.ipSum);
+      this.#put(at + PSEUDO_SUM, template.pseudoSum);
+      this.#put(at + UPLINK, template.uplink);
+      this.#put(at + FLAGS, template.flags);
+      this.#put(at + MTU, template.mtu);
+      for (let i = 0; i < TEMPLATE_WORDS; i++) this.#put(at + TEMPLATE + i, template.words[i]);
+      this.#put(at + STATE, RESOLVED);
     });
   }
 
@@ -182,11 +181,11 @@ export class NextHops {
   }
 
   #setState(index: number, state: number): void {
-    this.#write(index, () => this.#put((index << RECORD_SHIFT) + NEXTHOP_STATE, state));
+    this.#write(index, () => this.#put(index * RECORD + STATE, state));
   }
 
   #write(index: number, change: () => void): void {
-    const at = (index << RECORD_SHIFT) + NEXTHOP_SEQUENCE;
+    const at = index * RECORD + SEQUENCE;
     this.#put(at, this.#words[at] + 1);
     change();
     this.#put(at, this.#words[at] + 1);
@@ -231,14 +230,14 @@ export class NextHopReader {
    */
   copyTemplate(index: number, target: Int32Array, at: number): number {
     const { words } = this;
-    const record = index << RECORD_SHIFT;
+    const record = index * RECORD;
     for (;;) {
-      const sequence = Atomics.load(words, record + NEXTHOP_SEQUENCE);
+      const sequence = Atomics.load(words, record + SEQUENCE);
       // A record that is being written is not waited for: a frame more or less.
-      if ((sequence & 1) !== 0 || load(words, record + NEXTHOP_STATE) !== RESOLVED) return 0;
-      const length = load(words, record + NEXTHOP_OUTER_LENGTH);
-      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = load(words, record + NEXTHOP_TEMPLATE + i);
-      if (Atomics.load(words, record + NEXTHOP_SEQUENCE) === sequence) return length;
+      if ((sequence & 1) !== 0 || load(words, record + STATE) !== RESOLVED) return 0;
+      const length = load(words, record + OUTER_LENGTH);
+      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = load(words, record + TEMPLATE + i);
+      if (Atomics.load(words, record + SEQUENCE) === sequence) return length;
     }
   }
 }
