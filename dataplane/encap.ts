@@ -15,14 +15,14 @@ export class Encap {
   readonly #memory: PacketMemory;
   readonly #counters: Float64Array;
   readonly #fdb: FdbReader;
-  /** Holds the lists of next hops as well: [count, next hop, ...] at the word that an FDB destination names. */
-  readonly #nextHops: Int32Array;
+  /** Lists of next hops: [count, next hop, ...] at the word that an FDB destination names. */
+  readonly #lists: Int32Array;
 
-  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, nextHops: Int32Array) {
+  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, lists: Int32Array) {
     this.#memory = memory;
     this.#counters = counters;
     this.#fdb = fdb;
-    this.#nextHops = nextHops;
+    this.#lists = lists;
   }
 
   /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
@@ -53,12 +53,12 @@ export class Encap {
   /** Head-end replication: one copy after the other, since each has its headers in the same place. */
   #replicate(batch: Batch, i: number, list: number, entropy: number, device: Device): void {
     const { uplink, scope } = device;
-    const count = this.#nextHops[list];
+    const count = this.#lists[list];
     if (count === 0) this.#counters[scope + COUNTER.tx_no_remote]++;
     else this.#counters[scope + COUNTER.tx_replicas] += count - 1;
     for (let k = 1; k <= count; k++) {
       if (k > 1) uplink.flush();
-      uplink.send(batch, i, this.#nextHops[list + k], entropy, scope);
+      uplink.send(batch, i, this.#lists[list + k], entropy, scope);
     }
   }
 }

@@ -11,6 +11,7 @@ export interface PoolOptions {
   readonly workers: number;
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
+  readonly lists: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
   readonly onFailure: (worker: number, error: Error) => void;
 }
@@ -34,13 +35,14 @@ export class WorkerPool {
   restarts = 0;
 
   constructor(options: PoolOptions) {
-    const { workers, fdb, nextHops } = options;
+    const { workers, fdb, nextHops, lists } = options;
     this.#options = options;
     this.shared = {
       packets: sharePacketMemory(workers),
       counters: allocateCounters(workers),
       fdb,
       nextHops,
+      lists,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer(64),
     };

@@ -30,6 +30,7 @@ export interface Shared {
   readonly counters: SharedArrayBuffer;
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
+  readonly lists: SharedArrayBuffer;
   /** DEVICE_RECORD words a device, see device.ts. */
   readonly devices: SharedArrayBuffer;
   /** CONTROL_* words. */
@@ -107,7 +108,7 @@ export class Worker {
     this.#counters = new Float64Array(shared.counters);
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
-    this.#encap = new Encap(this.#memory, this.#counters, new FdbReader(shared.fdb), this.#nextHops);
+    this.#encap = new Encap(this.#memory, this.#counters, new FdbReader(shared.fdb), new Int32Array(shared.lists));
     this.#arena = takeTapArena(this.#memory);
   }
 

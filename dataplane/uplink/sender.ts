@@ -7,18 +7,7 @@
  * Headers are written in front of the frames, so no payload is ever copied. A super-frame that the uplink does not take as it
  * is joins the run in segments.
  */
-import {
-  FLAG_UDP_CHECKSUM,
-  NEXTHOP_FLAGS,
-  NEXTHOP_IP_SUM,
-  NEXTHOP_MTU,
-  NEXTHOP_OUTER_LENGTH,
-  NEXTHOP_PSEUDO_SUM,
-  NEXTHOP_STATE,
-  NEXTHOP_TEMPLATE,
-  RECORD_SHIFT,
-  RESOLVED,
-} from '../../fdb/nexthops.ts';
+import { FLAGS, IP_SUM, MTU, OUTER_LENGTH, PSEUDO_SUM, RECORD, RESOLVED, STATE, TEMPLATE, UDP_CHECKSUM } from '../../fdb/nexthops.ts';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM } from '../../system/vnet.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
@@ -208,23 +197,23 @@ export abstract class Sender {
    */
   #copyTemplate(at: number, nextHop: number): boolean {
     const records = this.#nextHops;
-    const record = nextHop << RECORD_SHIFT;
+    const record = nextHop * RECORD;
     const { u32, u16 } = this.memory;
     let sequence: number;
     do {
       sequence = Atomics.load(records, record);
-      if ((sequence & 1) !== 0 || records[record + NEXTHOP_STATE] !== RESOLVED) return false;
-      const outer = (this.outer = records[record + NEXTHOP_OUTER_LENGTH]);
+      if ((sequence & 1) !== 0 || records[record + STATE] !== RESOLVED) return false;
+      const outer = (this.outer = records[record + OUTER_LENGTH]);
       const start = at - outer - VNET_ROOM; // a multiple of 4, since frames start at 2 mod 4
       const words = (VNET_ROOM + outer) >> 2;
       const to = start >> 2;
-      const from = record + NEXTHOP_TEMPLATE;
+      const from = record + TEMPLATE;
       for (let i = 0; i < words; i++) u32[to + i] = records[from + i];
       u16[(at - 2) >> 1] = records[from + words];
-      this.ipSum = records[record + NEXTHOP_IP_SUM];
-      this.pseudoSum = records[record + NEXTHOP_PSEUDO_SUM];
-      this.udpChecksum = (records[record + NEXTHOP_FLAGS] & FLAG_UDP_CHECKSUM) !== 0;
-      this.#mtu = records[record + NEXTHOP_MTU];
+      this.ipSum = records[record + IP_SUM];
+      this.pseudoSum = records[record + PSEUDO_SUM];
+      this.udpChecksum = (records[record + FLAGS] & UDP_CHECKSUM) !== 0;
+      this.#mtu = records[record + MTU];
     } while (Atomics.load(records, record) !== sequence);
     return true;
   }
