@@ -43,13 +43,16 @@ export class Lists {
     return block + 1;
   }
 
+  count(list: number): number {
+    return this.#words[list];
+  }
+
   members(list: number): number[] {
     return Array.from(this.#words.subarray(list + 1, list + 1 + this.#words[list]));
   }
 
   includes(list: number, member: number): boolean {
-    const at = this.#words.indexOf(member, list + 1);
-    return at >= 0 && at <= list + this.#words[list];
+    return this.#words.subarray(list + 1, list + 1 + this.#words[list]).includes(member);
   }
 
   /**

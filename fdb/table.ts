@@ -272,11 +272,9 @@ export class FdbTable {
     return this.words[cell + CELL_SEEN];
   }
 
-  setState(cell: number, state: number): void {
+  /** `now` in coarse seconds. */
+  setState(cell: number, state: number, now: number): void {
     this.words[cell + CELL_STATE] = state;
-  }
-
-  setUpdated(cell: number, now: number): void {
     this.words[cell + CELL_UPDATED] = now;
   }
 

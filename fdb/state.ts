@@ -1,0 +1,20 @@
+/** The state of an FDB entry, kept in its cell as the kernel's NUD_ bits (linux/neighbour.h). */
+const NUD_REACHABLE = 0x02;
+const NUD_NOARP = 0x40;
+const NUD_PERMANENT = 0x80;
+
+/** `bridge fdb`'s words. Dynamic entries age, the others are only removed by hand. */
+export type FdbState = 'permanent' | 'static' | 'dynamic';
+
+/** The bits that iproute2 sends for a word (bridge/fdb.c: fdb_modify). */
+export const STATE_BITS: Readonly<Record<FdbState, number>> = {
+  permanent: NUD_PERMANENT,
+  static: NUD_NOARP | NUD_REACHABLE,
+  dynamic: NUD_REACHABLE,
+};
+
+/** The word that iproute2 prints for them: none for dynamic (bridge/fdb.c: state_n2a). */
+export function stateText(bits: number): 'permanent' | 'static' | '' {
+  if (bits & NUD_PERMANENT) return 'permanent';
+  return bits & NUD_NOARP ? 'static' : '';
+}
