@@ -104,7 +104,7 @@ export class Resolver {
     this.#watch.stop();
     clearTimeout(this.#timer);
     await this.settled();
-    await releaseNeighbours(this.#host);
+    await releaseNeighbours(this.#host).catch((error) => this.#warn(error.message));
   }
 
   #trigger(changes: Iterable<Change>): void {

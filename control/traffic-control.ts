@@ -157,7 +157,20 @@ async function removeFilters(host: Host, dev: string, unwanted: (filter: Filter)
   for (const { pref, protocol, kind, options } of found) {
     await tc(host, `filter del dev ${dev} ingress pref ${pref} protocol ${protocol} handle ${options!.fh} ${kind}`);
   }
+  if (found.length === 0) return found;
+  // The kernel keeps an empty hash table while there are other u32 filters on the device (u32_delete, net/sched/cls_u32.c).
+  const left = await filters(host, dev, 'ingress');
+  for (const { pref, protocol, kind } of found) {
+    const rows = left.filter((filter) => filter.pref === pref && filter.protocol === protocol);
+    if (rows.length === 0 || rows.some(isRule)) continue;
+    await tc(host, `filter del dev ${dev} ingress pref ${pref} protocol ${protocol} ${kind}`);
+  }
   return found;
+}
+
+/** u32 lists its hash tables (`800:`) beside the rules in them (`800::800`). */
+function isRule({ kind, options }: Filter): boolean {
+  return kind !== 'u32' || (options?.fh !== undefined && !options.fh.endsWith(':'));
 }
 
 /** Filters of one direction; none where there is no clsact qdisc. */
