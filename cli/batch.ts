@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { BATCH_LIMIT, type BatchResult } from '../control/protocol.ts';
 import { UsageError } from '../control/words.ts';
-import { type Client, connectToDaemon } from './client.ts';
-import { type DaemonCommand, parseFdb } from './fdb.ts';
+import { type Client, connectToDaemon, type DaemonCommand } from './client.ts';
+import { parseFdb } from './fdb.ts';
 import { parseLink } from './link.ts';
 import type { Options } from './options.ts';
 import { complain } from './output.ts';

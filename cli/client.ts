@@ -25,6 +25,18 @@ export async function connectToDaemon(path: string = socketPath()): Promise<Clie
   };
 }
 
+/** A command for the daemon, and how its result is printed if it has any. */
+export interface DaemonCommand {
+  command: string;
+  arguments: unknown;
+  print?: (result: never) => void;
+}
+
+export async function runCommand(command: DaemonCommand): Promise<void> {
+  const result = await askDaemon(command.command, command.arguments);
+  command.print?.(result as never);
+}
+
 /** One command on a connection of its own. */
 export async function askDaemon<T>(command: string, args?: unknown): Promise<T> {
   const client = await connectToDaemon();

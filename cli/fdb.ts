@@ -1,6 +1,6 @@
 import { parseFdbEntry, parseFdbFilter, parseFdbFlush } from '../control/fdb-words.ts';
 import type { FdbRecord } from '../control/protocol.ts';
-import { askDaemon } from './client.ts';
+import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
 import { print, printJson } from './output.ts';
 
@@ -23,21 +23,13 @@ Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
 const COMMANDS = ['add', 'append', 'replace', 'del', 'delete', 'show', 'lst', 'list', 'flush'] as const;
 
-/** A command for the daemon, and how its result is printed. */
-export interface DaemonCommand {
-  command: string;
-  arguments: unknown;
-  print?: (result: never) => void;
-}
-
 export async function run(args: string[]): Promise<number> {
   const { options, words } = takeOptions(args, ['json', 'pretty', 'batch', 'force']);
   if (options.batch !== undefined) {
     const { runBatch } = await import('./batch.ts');
     return runBatch(options.batch, options, words);
   }
-  const command = parseFdb(words, options);
-  command.print?.((await askDaemon(command.command, command.arguments)) as never);
+  await runCommand(parseFdb(words, options));
   return 0;
 }
 

@@ -1,8 +1,7 @@
 import { DEVICE_FIELDS, WrongValue } from '../control/fields.ts';
 import type { LinkCounters, LinkRecord, VxlanInfo } from '../control/protocol.ts';
 import { UsageError, wrongArgument } from '../control/words.ts';
-import { askDaemon } from './client.ts';
-import type { DaemonCommand } from './fdb.ts';
+import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
 import { print, printJson } from './output.ts';
 
@@ -17,8 +16,7 @@ Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
   const { options, words } = takeOptions(args, ['details', 'statistics', 'json', 'pretty']);
-  const command = parseLink(words, options);
-  command.print?.((await askDaemon(command.command, command.arguments)) as never);
+  await runCommand(parseLink(words, options));
   return 0;
 }
 

@@ -1,7 +1,6 @@
 import type { DirectionCounters, StatsRecord } from '../control/protocol.ts';
 import { DROPS } from '../dataplane/drops.ts';
-import { askDaemon } from './client.ts';
-import type { DaemonCommand } from './fdb.ts';
+import { type DaemonCommand, runCommand } from './client.ts';
 import { deviceName } from './link.ts';
 import { type Options, takeOptions } from './options.ts';
 import { bold, print, printJson, yellow } from './output.ts';
@@ -16,8 +15,7 @@ Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
   const { options, words } = takeOptions(args, ['details', 'json', 'pretty']);
-  const command = parseStats(words, options);
-  command.print?.((await askDaemon(command.command, command.arguments)) as never);
+  await runCommand(parseStats(words, options));
   return 0;
 }
 

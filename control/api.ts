@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { linkSync, lstatSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
@@ -231,7 +231,7 @@ function secondDaemon(path: string): CommandError {
 
 /**
  * Two daemons that start at once may both find the dead socket; the one that comes second would remove the first one's live
- * socket. So it is moved aside, looked at, and put back when it is not the one that was found dead.
+ * socket. So it is moved aside, tried again (a socket is reached by its new name too), and put back when somebody listens.
  */
 async function removeDeadSocket(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false });
@@ -241,15 +241,16 @@ async function removeDeadSocket(path: string): Promise<void> {
   const aside = `${path}.${process.pid}`;
   try {
     renameSync(path, aside);
+    if (await isLive(aside)) {
+      linkSync(aside, path);
+      throw secondDaemon(path);
+    }
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw socketError(path, error as NodeJS.ErrnoException);
+    throw error instanceof CommandError ? error : socketError(path, error as NodeJS.ErrnoException);
+  } finally {
+    rmSync(aside, { force: true });
   }
-  if (statSync(aside).ino !== found.ino) {
-    renameSync(aside, path);
-    throw secondDaemon(path);
-  }
-  unlinkSync(aside);
 }
 
 /** Whether anybody listens on a socket; an overfull backlog (EAGAIN) and a missing permission count as somebody. */

@@ -156,7 +156,8 @@ class ConfigReader {
   private *entries(given: Node | null, path: string, known: readonly string[]): Generator<[string, Node]> {
     const node = given && this.resolve(given);
     if (!isMap(node)) {
-      this.problem(node ?? 0, path, `is not a map with the keys ${known.join(', ')}`);
+      const what = path === '' ? 'the configuration ' : '';
+      this.problem(node ?? 0, path, `${what}is not a map with the keys ${known.join(', ')}`);
       return;
     }
     for (const pair of node.items as Pair<Node, Node | null>[]) {

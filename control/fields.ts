@@ -122,8 +122,7 @@ function boolean(text: string): boolean {
 }
 
 function notLearning(text: string): boolean {
-  if (boolean(text))
-    throw new WrongValue(text, 'is not there yet: uvxlan does not learn addresses so far, give nolearning');
+  if (boolean(text)) throw new WrongValue(text, 'is not there yet: uvxlan does not learn addresses so far');
   return false;
 }
 

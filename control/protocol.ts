@@ -176,10 +176,21 @@ export function noSuchDevice(name: string): CommandError {
   return new CommandError(`Cannot find device "${name}"`, 'ENODEV');
 }
 
-/** The control socket of this process's network namespace. Namespaces may share /run, so its inode is the name. */
+/**
+ * The control socket of this process's network namespace. Namespaces may share /run, so its inode is the name. Throws
+ * CommandError when UVXLAN_RUNTIME_DIR is too long a name.
+ */
 export function socketPath(): string {
   const directory = process.env.UVXLAN_RUNTIME_DIR || '/run/uvxlan';
-  return join(directory, `${statSync('/proc/self/ns/net').ino}.sock`);
+  const path = join(directory, `${statSync('/proc/self/ns/net').ino}.sock`);
+  // Node would cut it off without a word (sockaddr_un, unix(7)).
+  if (Buffer.byteLength(path) > 107) {
+    throw new CommandError(
+      `the path of the control socket, ${path}, is too long: choose another UVXLAN_RUNTIME_DIR`,
+      'ENAMETOOLONG',
+    );
+  }
+  return path;
 }
 
 /** The `info_data` of a device; `local` and `link` are what the daemon found when the configuration leaves them open. */

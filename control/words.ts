@@ -141,7 +141,7 @@ function fieldValue<K extends DeviceKey>(key: K, text: string, word: string = ke
     return DEVICE_FIELDS[key](text) as DeviceConfig[K];
   } catch (error) {
     if (!(error instanceof WrongValue)) throw error;
-    if (text === 'true' && key === 'learning') throw new UsageError(`${word} ${error.reason}`);
+    if (text === 'true' && key === 'learning') throw new UsageError(`${word} ${error.reason}, give nolearning`);
     throw wrongArgument(error, LABELS[key] ?? key);
   }
 }

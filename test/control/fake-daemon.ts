@@ -1,0 +1,126 @@
+import type { LinkRecord, StatsRecord } from '../../control/protocol.ts';
+import {
+  CommandError,
+  type DaemonHandlers,
+  type FdbArguments,
+  type FdbRecord,
+  noSuchDevice,
+} from '../../control/protocol.ts';
+
+/** What the daemon does, without a dataplane: one device with a list for its FDB. */
+export class FakeDaemon implements DaemonHandlers {
+  entries: FdbRecord[] = [];
+  links: LinkRecord[];
+  counters: StatsRecord[] = [];
+
+  constructor(links: LinkRecord[] = [fakeLink('v4')]) {
+    this.links = links;
+  }
+
+  status() {
+    return { version: '0.1.0', pid: process.pid, devices: this.links.map((link) => link.ifname) };
+  }
+
+  linkShow(name: string | null): LinkRecord[] {
+    return name === null ? this.links : [this.link(name)];
+  }
+
+  async fdbAdd(entry: FdbArguments): Promise<void> {
+    this.link(entry.dev);
+    if (this.entries.some((one) => one.mac === entry.mac)) throw new CommandError('File exists', 'EEXIST');
+    this.fdbAppend(entry);
+  }
+
+  /** Newest MAC first, and a MAC's remotes in the order they came, as the kernel happens to list a few entries. */
+  fdbAppend(entry: FdbArguments): void {
+    const { id, port } = this.link(entry.dev).linkinfo.info_data;
+    const record: FdbRecord = {
+      mac: entry.mac,
+      ifname: entry.dev,
+      dst: entry.dst ?? '',
+      ...(entry.port === null || entry.port === port ? {} : { port: entry.port }),
+      ...(entry.vni === null || entry.vni === id ? {} : { vni: entry.vni }),
+      ...(entry.via === null ? {} : { viaIf: entry.via }),
+      flags: ['self'],
+      state: entry.state === 'dynamic' ? '' : entry.state,
+    };
+    const last = this.entries.findLastIndex((one) => one.mac === entry.mac);
+    this.entries.splice(last + 1, 0, record);
+  }
+
+  fdbReplace(entry: FdbArguments): void {
+    this.entries = this.entries.filter((one) => one.mac !== entry.mac);
+    this.fdbAppend(entry);
+  }
+
+  fdbDel(entry: FdbArguments): void {
+    const kept = this.entries.filter((one) => one.mac !== entry.mac || (entry.dst !== null && one.dst !== entry.dst));
+    if (kept.length === this.entries.length) throw new CommandError('No such file or directory', 'ENOENT');
+    this.entries = kept;
+  }
+
+  fdbShow({ dev }: { dev: string | null }): FdbRecord[] {
+    if (dev !== null) this.link(dev);
+    return this.entries;
+  }
+
+  fdbFlush(dev: string): void {
+    this.link(dev);
+    this.entries = [];
+  }
+
+  stats(name: string | null): StatsRecord[] {
+    if (name !== null) this.link(name);
+    return this.counters;
+  }
+
+  private link(name: string): LinkRecord {
+    const link = this.links.find((one) => one.ifname === name);
+    if (link === undefined) throw noSuchDevice(name);
+    return link;
+  }
+}
+
+export const OWN: LinkRecord['uvxlan'] = {
+  uplink: 'redirect',
+  reason: 'tunnel GSO works here',
+  workers: 2,
+  fdb_entries: 3,
+  nexthops: 2,
+  nexthops_unresolved: 1,
+  unresolved: [{ dst: '192.0.2.9', reason: 'no answer from 192.0.2.9' }],
+};
+
+export function fakeLink(name: string): LinkRecord {
+  const counters = { bytes: 0, packets: 0, errors: 0, dropped: 0 };
+  return {
+    ifindex: 7,
+    ifname: name,
+    flags: ['BROADCAST', 'MULTICAST', 'UP', 'LOWER_UP'],
+    mtu: 1450,
+    qdisc: 'mq',
+    operstate: 'UP',
+    linkmode: 'DEFAULT',
+    group: 'default',
+    txqlen: 1000,
+    link_type: 'ether',
+    address: '02:00:00:00:00:01',
+    broadcast: 'ff:ff:ff:ff:ff:ff',
+    linkinfo: {
+      info_kind: 'vxlan',
+      info_data: {
+        id: 6,
+        local: '192.0.2.1',
+        link: 'eth0',
+        port_range: { low: 0, high: 0 },
+        port: 8472,
+        learning: false,
+        ttl: 0,
+        df: 'unset',
+        udp_csum: true,
+      },
+    },
+    stats64: { rx: counters, tx: counters },
+    uvxlan: OWN,
+  };
+}
