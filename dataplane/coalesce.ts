@@ -4,6 +4,8 @@
  * since the kernel would trust the merged frame's. What cannot be merged is written as it came.
  * Linux: net/ipv4/tcp_offload.c (tcp_gro_receive), udp_offload.c.
  */
+
+import * as libc from '../system/libc.ts';
 import {
   GSO_TCPV4,
   GSO_TCPV6,
@@ -32,9 +34,9 @@ import {
   TCP_ACK,
   TCP_CHECKSUM,
   TCP_FLAG_ACK,
+  TCP_FLAG_PSH,
   TCP_FLAGS,
   TCP_HEADER,
-  TCP_FLAG_PSH,
   TCP_SEQUENCE,
   TCP_WINDOW,
   tcpHeaderLength,
@@ -44,7 +46,6 @@ import type { Sum } from './checksum.ts';
 import { COUNTER } from './counters.ts';
 import { IOVEC, type PacketMemory } from './memory.ts';
 import type { Port } from './port.ts';
-import * as libc from '../system/libc.ts';
 
 const MAX_MERGED = 128;
 /** A merged frame's IP length is 16 bits; the margin is for Ethernet and IPv6 headers. */
@@ -100,7 +101,8 @@ export class Coalescer {
       const transport = layoutTransport(layout);
       const ip = frame + network;
       const ipv4 = u8[ip] >> 4 === 4;
-      const total = network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
+      const total =
+        network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
       const tcp = protocol === PROTOCOL_TCP;
       if (total <= length && total >= transport + (tcp ? TCP_HEADER : UDP_HEADER)) {
         // Options and extension headers are not compared, so what has any is not merged.
@@ -252,7 +254,14 @@ export class Coalescer {
   }
 
   /** Whether headers match the open super-frame's, up to what TCP checks on its own, and the payload fits. */
-  #joins(frame: number, network: number, transport: number, headerLength: number, payload: number, udp: boolean): boolean {
+  #joins(
+    frame: number,
+    network: number,
+    transport: number,
+    headerLength: number,
+    payload: number,
+    udp: boolean,
+  ): boolean {
     if (
       this.#count === 0 ||
       this.#closed ||

@@ -83,7 +83,8 @@ export function settle(counters: Float64Array, uplink: number, devices: readonly
     counters[at + COUNTER.tx_worker_lost] +=
       sumOf(counters, at, taken) - counters[at + COUNTER.tx_packets] - sumOf(counters, at, TX_DROPS);
     const received = counters[at + COUNTER.rx_packets];
-    counters[at + COUNTER.rx_worker_lost] += received - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
+    counters[at + COUNTER.rx_worker_lost] +=
+      received - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
     arrived -= received;
   }
   counters[uplink + COUNTER.rx_worker_lost] += arrived;

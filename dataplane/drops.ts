@@ -57,7 +57,8 @@ export const DROPS = [
   {
     name: 'tx_tap_overflow',
     direction: 'tx',
-    meaning: "The device's queue was full: frames were sent to it faster than the workers read them (counted by the kernel).",
+    meaning:
+      "The device's queue was full: frames were sent to it faster than the workers read them (counted by the kernel).",
     advice: "Give it more workers, or a longer queue: 'ip link set DEV txqueuelen N'.",
   },
   {
@@ -76,7 +77,8 @@ export const DROPS = [
     name: 'rx_outer_checksum',
     direction: 'rx',
     meaning: 'The outer UDP checksum is wrong.',
-    advice: 'Packets are damaged on the way, or a NIC computes checksums wrongly: try ethtool -K NIC tx off on the sender.',
+    advice:
+      'Packets are damaged on the way, or a NIC computes checksums wrongly: try ethtool -K NIC tx off on the sender.',
   },
   {
     name: 'rx_invalid_header',

@@ -37,8 +37,7 @@ export class Encap {
         counters[scope + COUNTER.tx_runt]++;
         continue;
       }
-      const destination =
-        this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
+      const destination = this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
       if (destination === 0) {
         counters[scope + COUNTER.tx_no_remote]++;
         continue;

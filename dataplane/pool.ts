@@ -1,10 +1,10 @@
 /** The workers, seen from the main thread: starts them on a thread pool, starts a failed one again, ends them. */
 import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
+import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
 import { sharePacketMemory } from './memory.ts';
-import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import type { DeviceSpec, Shared, UplinkSpec, WorkerTask } from './worker.ts';
 
 export interface PoolOptions {

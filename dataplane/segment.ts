@@ -3,12 +3,21 @@
  * the headers, adjusted, and a slice of the payload. Linux: net/ipv4/tcp_offload.c, udp_offload.c.
  */
 import { GSO_TYPE_MASK, GSO_UDP_L4 } from '../system/vnet.ts';
-import { get16, put16, put32, get32, swap16 } from '../wire/bytes.ts';
+import { get16, get32, put16, put32, swap16 } from '../wire/bytes.ts';
 import { fold, putChecksum, putSum, putUdpChecksum } from '../wire/checksum.ts';
 import { ETHER_HEADER, networkOffset } from '../wire/ethernet.ts';
 import { IPV4_CHECKSUM, IPV4_ID, IPV4_TOTAL_LENGTH } from '../wire/ipv4.ts';
 import { IPV6_HEADER, IPV6_PAYLOAD_LENGTH } from '../wire/ipv6.ts';
-import { TCP_CHECKSUM, TCP_FLAG_CWR, TCP_DATA_OFFSET, TCP_FLAG_FIN, TCP_FLAGS, TCP_HEADER, TCP_FLAG_PSH, TCP_SEQUENCE } from '../wire/tcp.ts';
+import {
+  TCP_CHECKSUM,
+  TCP_DATA_OFFSET,
+  TCP_FLAG_CWR,
+  TCP_FLAG_FIN,
+  TCP_FLAG_PSH,
+  TCP_FLAGS,
+  TCP_HEADER,
+  TCP_SEQUENCE,
+} from '../wire/tcp.ts';
 import { UDP_CHECKSUM, UDP_HEADER, UDP_LENGTH } from '../wire/udp.ts';
 import type { Batch } from './batch.ts';
 import type { Sum } from './checksum.ts';
@@ -55,7 +64,8 @@ export class Segmenter {
     const transport = (this.#transport = batch.checksumStart[index]);
     this.#udp = (batch.gsoType[index] & GSO_TYPE_MASK) === GSO_UDP_L4;
     this.#size = batch.gsoSize[index];
-    if (network < ETHER_HEADER || transport < network + 20 || transport + UDP_HEADER > length || this.#size === 0) return 0;
+    if (network < ETHER_HEADER || transport < network + 20 || transport + UDP_HEADER > length || this.#size === 0)
+      return 0;
     this.#ipv4 = u8[at + network] >> 4 === 4;
     if (!this.#ipv4 && transport < network + IPV6_HEADER) return 0;
     const headers = this.#udp ? UDP_HEADER : (u8[at + transport + TCP_DATA_OFFSET] >> 4) * 4;

@@ -10,8 +10,8 @@ import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
 import { Batch } from './batch.ts';
 import { loadSum, type Sum } from './checksum.ts';
-import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import { Coalescer } from './coalesce.ts';
+import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import { block, COUNTER, FIRST_UPLINK_SCOPE, settle } from './counters.ts';
 import { Decap } from './decap.ts';
 import { Device } from './device.ts';
@@ -21,8 +21,8 @@ import { FdPort, type Port } from './port.ts';
 import { receiveFrames, takeTapArena } from './tap.ts';
 import { FrameUplink } from './uplink/frame.ts';
 import { UdpReceiver } from './uplink/receiver.ts';
-import type { Uplink, UplinkOffloads } from './uplink/uplink.ts';
 import { UdpUplink } from './uplink/udp.ts';
+import type { Uplink, UplinkOffloads } from './uplink/uplink.ts';
 
 /** What all workers share. */
 export interface Shared {
@@ -121,7 +121,15 @@ export class Worker {
     const receiver = new UdpReceiver(spec.receiver, this.#memory, this.#counters, scope, spec.largestFrame);
     if (spec.kind === 'udp') {
       const { senders, offloads } = spec;
-      const uplink = new UdpUplink(senders, receiver, this.#memory, this.#sum, this.#counters, this.#nextHops, offloads);
+      const uplink = new UdpUplink(
+        senders,
+        receiver,
+        this.#memory,
+        this.#sum,
+        this.#counters,
+        this.#nextHops,
+        offloads,
+      );
       this.#register(spec.index, uplink, true);
     } else {
       this.addFrameUplink(spec, new FdPort(spec.tap!, this.#memory), receiver);

@@ -59,8 +59,22 @@ const names = new Map(Object.entries(os.constants.errno).map(([name, code]) => [
 export const errnoName = (code: number): string => names.get(code) ?? `errno ${code}`;
 
 export const {
-  EAGAIN, EBUSY, EINVAL, EIO, EINTR, ENOBUFS, EMSGSIZE, EADDRINUSE, EADDRNOTAVAIL, EPERM, EACCES, ENOENT, ENODEV, ENETDOWN,
-  ENETUNREACH, EHOSTUNREACH,
+  EAGAIN,
+  EBUSY,
+  EINVAL,
+  EIO,
+  EINTR,
+  ENOBUFS,
+  EMSGSIZE,
+  EADDRINUSE,
+  EADDRNOTAVAIL,
+  EPERM,
+  EACCES,
+  ENOENT,
+  ENODEV,
+  ENETDOWN,
+  ENETUNREACH,
+  EHOSTUNREACH,
 } = os.constants.errno;
 
 /** A system call that failed while something was being set up: says on what, in which call, why, and what to do. */

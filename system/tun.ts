@@ -30,9 +30,15 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
   let actual = name;
   try {
     for (let i = 0; i < queueCount; i++) {
-      const fd = libc.check(libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC), '/dev/net/tun', 'open', openAdvice());
+      const fd = libc.check(
+        libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC),
+        '/dev/net/tun',
+        'open',
+        openAdvice(),
+      );
       queues.push(fd);
-      const flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queueCount > 1 ? IFF_MULTI_QUEUE : 0) | (i === 0 ? IFF_TUN_EXCL : 0);
+      const flags =
+        IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queueCount > 1 ? IFF_MULTI_QUEUE : 0) | (i === 0 ? IFF_TUN_EXCL : 0);
       const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
       request.write(actual, 0, IFNAMSIZ - 1, 'latin1');
       request.writeUInt16LE(flags, IFNAMSIZ);

@@ -4,9 +4,9 @@
  */
 import {
   DATA_VALID,
-  GSO_TYPE_MASK,
   GSO_TUNNEL_IPV4,
   GSO_TUNNEL_IPV6,
+  GSO_TYPE_MASK,
   GSO_UDP_L4,
   NEEDS_CSUM,
   UDP_TUNNEL_CSUM,
@@ -23,6 +23,7 @@ import {
 import { get16, put16, swap16 } from '../../wire/bytes.ts';
 import { fold, putChecksum, putSum, putUdpChecksum } from '../../wire/checksum.ts';
 import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, networkOffset } from '../../wire/ethernet.ts';
+import { sourcePort } from '../../wire/flow.ts';
 import {
   IPV4_CHECKSUM,
   IPV4_FRAGMENT,
@@ -36,7 +37,6 @@ import {
 } from '../../wire/ipv4.ts';
 import { UDP_CHECKSUM, UDP_DESTINATION, UDP_HEADER, UDP_LENGTH } from '../../wire/udp.ts';
 import { VXLAN_HEADER } from '../../wire/vxlan.ts';
-import { sourcePort } from '../../wire/flow.ts';
 import type { Batch } from '../batch.ts';
 import type { Sum } from '../checksum.ts';
 import { COUNTER } from '../counters.ts';
@@ -126,7 +126,8 @@ export class FrameUplink extends Sender implements Uplink {
 
   protected transmitSuperFrame(batch: Batch, index: number): boolean {
     const length = batch.length[index];
-    if (!this.#tunnelGso || length + this.outer - ETHER_HEADER > MAX_IP_LENGTH || !(batch.flags[index] & NEEDS_CSUM)) return false;
+    if (!this.#tunnelGso || length + this.outer - ETHER_HEADER > MAX_IP_LENGTH || !(batch.flags[index] & NEEDS_CSUM))
+      return false;
     // The metadata moves by the outer length; nothing else changes, and the kernel or the NIC cuts it up.
     const { u8, u16 } = this.memory;
     const udp = this.first - VXLAN_HEADER - UDP_HEADER;
@@ -219,7 +220,11 @@ export class FrameUplink extends Sender implements Uplink {
       return this.#drop(COUNTER.rx_outer_malformed);
     }
     const udpLength = get16(u8, udp + UDP_LENGTH);
-    if (udpLength < UDP_HEADER || get16(u8, ip + IPV4_TOTAL_LENGTH) < udpLength + IPV4_HEADER || udp + udpLength > end) {
+    if (
+      udpLength < UDP_HEADER ||
+      get16(u8, ip + IPV4_TOTAL_LENGTH) < udpLength + IPV4_HEADER ||
+      udp + udpLength > end
+    ) {
       return this.#drop(COUNTER.rx_outer_malformed);
     }
     const vnet = at >> 1;

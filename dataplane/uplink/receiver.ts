@@ -140,7 +140,8 @@ export class UdpReceiver {
     const transport = layoutTransport(layout);
     const ip = frame + network;
     const ipv4 = u8[ip] >> 4 === 4;
-    const total = network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
+    const total =
+      network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
     if (total !== length) return false;
     const tcp = protocol === PROTOCOL_TCP;
     const headerLength = transport + (tcp ? tcpHeaderLength(u8, frame + transport) : UDP_HEADER);

@@ -7,7 +7,18 @@
  * Headers are written in front of the frames, so no payload is ever copied. A super-frame that the uplink does not take as it
  * is joins the run in segments.
  */
-import { FLAGS, IP_SUM, MTU, OUTER_LENGTH, PSEUDO_SUM, RECORD, RESOLVED, STATE, TEMPLATE, UDP_CHECKSUM } from '../../fdb/nexthops.ts';
+import {
+  FLAGS,
+  IP_SUM,
+  MTU,
+  OUTER_LENGTH,
+  PSEUDO_SUM,
+  RECORD,
+  RESOLVED,
+  STATE,
+  TEMPLATE,
+  UDP_CHECKSUM,
+} from '../../fdb/nexthops.ts';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM } from '../../system/vnet.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';

@@ -23,8 +23,8 @@ import {
   UDP_SEGMENT,
 } from '../../system/socket.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
-import { IPV4_DESTINATION } from '../../wire/ipv4.ts';
 import { sourcePort } from '../../wire/flow.ts';
+import { IPV4_DESTINATION } from '../../wire/ipv4.ts';
 import { UDP_DESTINATION, UDP_HEADER } from '../../wire/udp.ts';
 import { VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';

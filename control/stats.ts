@@ -1,0 +1,60 @@
+/** What devices and uplinks have carried: the workers' counters, and the kernel's for the queues of our TAPs. */
+import { type CounterName, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
+import { DROPS } from '../dataplane/drops.ts';
+import type { VxlanDevice } from './device.ts';
+import type { Host } from './host.ts';
+import type { DirectionCounters, StatsRecord } from './protocol.ts';
+import type { Uplink } from './uplinks.ts';
+
+export async function deviceStats(host: Host, counters: Float64Array, device: VxlanDevice): Promise<StatsRecord> {
+  const sums = total(counters, device.index);
+  // What the kernel dropped never reached a worker: it went in, and was dropped.
+  sums.tx_tap_overflow = await queueDrops(host, device.name);
+  return {
+    ifname: device.name,
+    tx: {
+      in: sums.tx_frames + sums.tx_tap_overflow,
+      copies: sums.tx_replicas + sums.tx_segments,
+      out: sums.tx_packets,
+      bytes: sums.tx_bytes,
+      drops: drops(sums, 'tx'),
+    },
+    rx: { in: sums.rx_packets, copies: 0, out: sums.rx_frames, bytes: sums.rx_bytes, drops: drops(sums, 'rx') },
+  };
+}
+
+/** An uplink's own record: what arrived, and what was dropped before its device was known. */
+export async function uplinkStats(host: Host, counters: Float64Array, uplink: Uplink): Promise<StatsRecord> {
+  const { index, port } = uplink.specs[0];
+  const sums = total(counters, FIRST_UPLINK_SCOPE + index);
+  if (uplink.tap !== undefined) sums.rx_uplink_overflow = await queueDrops(host, uplink.tap);
+  const dropped = drops(sums, 'rx');
+  const arrived = sums.rx_packets + sums.rx_uplink_overflow;
+  const nothing: DirectionCounters = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };
+  return {
+    ifname: `uplink ${uplink.kind} port ${port}${uplink.tap ? ` (${uplink.tap})` : ''}`,
+    tx: nothing,
+    rx: { in: arrived, copies: 0, out: arrived - sumOf(dropped), bytes: 0, drops: dropped },
+  };
+}
+
+function drops(sums: Readonly<Record<CounterName, number>>, direction: 'tx' | 'rx'): Record<string, number> {
+  return Object.fromEntries(DROPS.filter((drop) => drop.direction === direction).map(({ name }) => [name, sums[name]]));
+}
+
+function sumOf(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+}
+
+/** Packets for a TAP that its queues had no room for. Linux counts them as dropped on sending (tun_net_xmit). */
+async function queueDrops(host: Host, name: string): Promise<number> {
+  const rows = await host.iproute.json<{ stats64: { tx: { dropped: number } } }[]>('ip', [
+    '-j',
+    '-s',
+    'link',
+    'show',
+    'dev',
+    name,
+  ]);
+  return rows[0].stats64.tx.dropped;
+}
