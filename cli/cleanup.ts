@@ -1,8 +1,8 @@
-import type { DaemonStatus } from '../control/protocol.ts';
+import { removeDeadSocket } from '../control/api.ts';
+import { socketPath } from '../control/protocol.ts';
 import { UsageError } from '../control/words.ts';
-import { askDaemon } from './client.ts';
 import { takeOptions } from './options.ts';
-import { complain, print } from './output.ts';
+import { print } from './output.ts';
 
 export const HELP = `Usage: uvxlan cleanup
 Removes what a daemon that was killed has left behind in this network namespace: the redirection on NICs and its
@@ -12,11 +12,8 @@ Exit status: 0, also when there was nothing to do; 1 after a failure, 2 when the
 export async function run(args: string[]): Promise<number> {
   const { words } = takeOptions(args, []);
   if (words.length > 0) throw new UsageError(`unknown word "${words[0]}": cleanup takes none`);
-  const running = await askDaemon<DaemonStatus>('status').catch(() => undefined);
-  if (running !== undefined) {
-    complain(`a daemon runs in this network namespace (pid ${running.pid}): stop it first, it cleans up by itself`);
-    return 1;
-  }
+  const path = socketPath();
+  if (await removeDeadSocket(path)) print(`uvxlan: removed ${path}`);
   const { cleanUp } = await import('../control/cleanup.ts');
   const removed = await cleanUp();
   for (const what of removed) print(`uvxlan: removed ${what}`);

@@ -7,7 +7,8 @@ import { bold, print, printJson, yellow } from './output.ts';
 
 export const HELP = `Usage: uvxlan stats [ [ dev ] NAME ]
 What each device has carried, and every packet that was not delivered, by reason:
-in + copies = out + drops, in each direction (tx: host to network, rx: network to host).
+in + copies = out + drops, in each direction (tx: host to network, rx: network to host). Copies are what
+head-end replication and the segmentation of super-frames add. What arrives for no device is counted by its uplink.
 Options:
   -d, -details    reasons that have not occurred too
   -j, -json       as JSON                    -p, -pretty    indented
@@ -41,6 +42,8 @@ function statsText(record: StatsRecord, options: Options): string {
 
 function directionText(direction: 'tx' | 'rx', counters: DirectionCounters, options: Options): string[] {
   const drops = Object.entries(counters.drops);
+  // An uplink counts only what it receives.
+  if (drops.length === 0) return [];
   const dropped = drops.reduce((sum, [, count]) => sum + count, 0);
   const copies = direction === 'tx' ? ` + copies ${counters.copies}` : '';
   return [

@@ -230,12 +230,14 @@ function secondDaemon(path: string): CommandError {
 }
 
 /**
+ * Removes the socket of a daemon that is dead, if there is one; throws CommandError (EADDRINUSE) when the daemon is alive.
+ *
  * Two daemons that start at once may both find the dead socket; the one that comes second would remove the first one's live
  * socket. So it is moved aside, tried again (a socket is reached by its new name too), and put back when somebody listens.
  */
-async function removeDeadSocket(path: string): Promise<void> {
+export async function removeDeadSocket(path: string): Promise<boolean> {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  if (found === undefined) return false;
   if (!found.isSocket()) throw new CommandError(`${path} is in the way: it is not a socket, remove it`, 'EEXIST');
   if (await isLive(path)) throw secondDaemon(path);
   const aside = `${path}.${process.pid}`;
@@ -246,11 +248,12 @@ async function removeDeadSocket(path: string): Promise<void> {
       throw secondDaemon(path);
     }
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
     throw error instanceof CommandError ? error : socketError(path, error as NodeJS.ErrnoException);
   } finally {
     rmSync(aside, { force: true });
   }
+  return true;
 }
 
 /** Whether anybody listens on a socket; an overfull backlog (EAGAIN) and a missing permission count as somebody. */

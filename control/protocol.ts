@@ -119,7 +119,7 @@ export interface LinkCounters {
 export interface DirectionCounters {
   /** tx: frames that the host sent on the device; rx: encapsulated packets that arrived on the uplink. */
   in: number;
-  /** tx: further copies that head-end replication made; rx: 0. */
+  /** tx: packets that were made beyond these, by head-end replication and by cutting super-frames up; rx: 0. */
   copies: number;
   /** tx: encapsulated packets handed to the uplink; rx: frames handed to the device. */
   out: number;
