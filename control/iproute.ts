@@ -11,7 +11,7 @@ export class CommandFailed extends Error {
   readonly reason: string;
 
   constructor(command: string, reason: string) {
-    super(`${command}: ${reason}${hint(reason)}`);
+    super(`${command}: ${reason}${hint(command, reason)}`);
     this.name = 'CommandFailed';
     this.reason = reason;
   }
@@ -86,9 +86,10 @@ export class Iproute {
   async apply(lines: readonly string[]): Promise<Map<number, CommandFailed>> {
     const errors = new Map<number, CommandFailed>();
     const fail = (index: number, reason: string) => errors.set(index, new CommandFailed(`ip ${lines[index]}`, reason));
+    let last = '';
     for (let start = 0, restarts = 0; start < lines.length; restarts++) {
       if (restarts > RESTARTS) {
-        for (; start < lines.length; start++) fail(start, 'not tried after too many errors');
+        for (; start < lines.length; start++) fail(start, `not tried after others had failed: ${last}`);
         break;
       }
       // `ip neigh` ends the whole process at an error of the kernel. So each change is followed by a question whose answer
@@ -96,7 +97,10 @@ export class Iproute {
       const outcome = await this.#batch(lines.slice(start).flatMap((line) => [line, 'link show dev lo']));
       for (const [line, reason] of failedLines(outcome.stderr)) fail(start + line / 2, reason);
       const passed = outcome.stdout.split('\n').length - 1;
-      if (passed < lines.length - start) fail(start + passed, lastLine(outcome.stderr) || `status ${outcome.status}`);
+      if (passed < lines.length - start) {
+        last = lastLine(outcome.stderr) || `status ${outcome.status}`;
+        fail(start + passed, last);
+      }
       start += passed + 1;
     }
     return errors;
@@ -149,6 +153,11 @@ function lastLine(text: string): string {
   return text.trimEnd().split('\n').at(-1) ?? '';
 }
 
-function hint(reason: string): string {
-  return reason.includes('Operation not permitted') ? ' (it needs root or CAP_NET_ADMIN)' : '';
+/** What to do, where the tool's words do not say it. */
+function hint(command: string, reason: string): string {
+  if (reason.includes('Operation not permitted')) return ' (it needs root or CAP_NET_ADMIN)';
+  if (command.startsWith('ip neigh') && reason.includes('No buffer space')) {
+    return ' (the neighbour table is full: raise net.ipv4.neigh.default.gc_thresh3)';
+  }
+  return '';
 }

@@ -93,6 +93,8 @@ export function findPath(target: Target, route: Route | CommandFailed, snapshot:
     gateway: route.gateway,
     mtu: Math.min(route.mtu ?? link!.mtu, link!.mtu),
   };
+  if (route.type === 'multicast' && !isIPv4(remote))
+    return { reason: `${remote}: IPv6 multicast is not supported yet` };
   if (route.type === 'multicast') return { path: { ...waiting, destinationMac: multicastMac(remote) } };
   return askNeighbour(waiting, link!, snapshot, dev !== undefined);
 }
@@ -158,7 +160,6 @@ function noRoute(text: string, { reason }: CommandFailed): string {
 
 /** RFC 1112, 6.4: 01:00:5e and the low 23 bits of the group address. */
 function multicastMac(group: string): string {
-  if (!isIPv4(group)) throw new RangeError(`${group} is not an IPv4 multicast group`);
   const [, b, c, d] = group.split('.').map(Number);
   return ['01', '00', '5e', ...[b & 0x7f, c, d].map((byte) => byte.toString(16).padStart(2, '0'))].join(':');
 }
