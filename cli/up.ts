@@ -26,8 +26,8 @@ Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or t
 export async function run(args: string[]): Promise<number> {
   const { options, words } = takeOptions(args, ['config', 'without']);
   const { devices, notes } = await wantedDevices(options, words);
+  const without = options.without === undefined ? [] : await hiddenCapabilities(options.without);
   for (const note of notes) complain(note);
-  const without = (options.without ?? '').split(',').filter((name) => name !== '');
   // The daemon outlives whoever read its log: a broken pipe must not end it before it has cleaned up.
   process.stdout.removeAllListeners('error').on('error', () => {});
   const { runDaemon } = await import('../control/daemon.ts');
@@ -47,4 +47,14 @@ async function wantedDevices(
     throw new UsageError(`unknown word "${words[0]}" beside --config: the devices stand in the file`);
   const { readConfig } = await import('../control/config.ts');
   return readConfig(config);
+}
+
+async function hiddenCapabilities(list: string): Promise<string[]> {
+  const { CAPABILITY_WORDS } = await import('../system/capabilities.ts');
+  const words = list.split(',');
+  for (const word of words) {
+    if (Object.hasOwn(CAPABILITY_WORDS, word)) continue;
+    throw new UsageError(`--without: "${word}" is unknown, known are ${Object.keys(CAPABILITY_WORDS).join(',')}`);
+  }
+  return words;
 }

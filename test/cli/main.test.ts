@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { VERSION } from '../../control/protocol.ts';
 import { DROPS } from '../../dataplane/drops.ts';
+import { CAPABILITY_WORDS } from '../../system/capabilities.ts';
 import { FakeDaemon, fakeLink } from '../control/fake-daemon.ts';
 import { addDirectory, removeDirectory } from '../net/namespace.ts';
 import { commandLine } from './command.ts';
@@ -31,6 +32,10 @@ const USAGE: [string, string][] = [
   ['up v1 id 1 --config x.yaml', 'unknown word "v1" beside --config: the devices stand in the file'],
   ['up v1 id 99999999', 'argument "99999999" is wrong: invalid id, it is out of range 0..16777215'],
   ['up --config /nonexistent/x.yaml', 'cannot read the configuration /nonexistent/x.yaml (ENOENT)'],
+  [
+    'up v1 id 1 --without gro,frob',
+    `--without: "frob" is unknown, known are ${Object.keys(CAPABILITY_WORDS).join(',')}`,
+  ],
   ['fdb frobnicate', 'Command "frobnicate" is unknown, try "uvxlan fdb --help"'],
   ['fdb add dev v4', 'Device and address are required arguments.'],
   ['link show a b', 'unknown word "b" after the device "a"'],

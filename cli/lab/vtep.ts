@@ -1,0 +1,85 @@
+// The two ends of an overlay: the kernel's vxlan device or uvxlan, behind one face, so that a test runs with either.
+
+import { fileURLToPath } from 'node:url';
+import type { Host } from './network.ts';
+import { type Command, type Process, type Result, type RunOptions, words } from './process.ts';
+
+export interface VtepOptions {
+  /** The VTEP's own outer address. */
+  local: string;
+  /** Inner addresses with prefix length, "10.244.1.1/24 fd00::1/64". */
+  addresses: string;
+  mac: string;
+  /** Default flannel.1. */
+  name?: string;
+  /** Default "id 1 dev eth0 dstport 8472 nolearning". */
+  words?: string;
+}
+
+export interface Vtep {
+  readonly host: Host;
+  readonly device: string;
+  readonly local: string;
+  /** Inner addresses without prefix length. */
+  readonly addresses: readonly string[];
+  readonly mac: string;
+  /** `bridge fdb ARGUMENTS` of the kernel's, `uvxlan fdb ARGUMENTS` of ours. */
+  fdb(args: string): Promise<string>;
+}
+
+export interface UvxlanVtep extends Vtep {
+  readonly daemon: Process;
+}
+
+const DEFAULT_WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
+const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+
+/** A kernel vxlan device, up and addressed. */
+export function kernelVtep(host: Host, options: VtepOptions): Vtep {
+  const device = options.name ?? 'flannel.1';
+  host.ip(`link add ${device} type vxlan local ${options.local} ${options.words ?? DEFAULT_WORDS}`);
+  return configured(host, device, options, async (args) => host.bridge(`fdb ${args}`));
+}
+
+/** Starts `uvxlan up` with the same words, waits for its ready line, and addresses the device. */
+export async function uvxlanVtep(host: Host, options: VtepOptions, ready?: RegExp): Promise<UvxlanVtep> {
+  const device = options.name ?? 'flannel.1';
+  const daemon = await uvxlanUp(host, `${device} local ${options.local} ${options.words ?? DEFAULT_WORDS}`, ready);
+  const vtep = configured(host, device, options, async (args) => (await uvxlan(host, `fdb ${args}`)).stdout);
+  return { ...vtep, daemon };
+}
+
+/** Starts `uvxlan up ARGUMENTS` in the host and resolves when its output matches `ready`. */
+export async function uvxlanUp(host: Host, args: Command, ready = /uvxlan: \S+ is up/): Promise<Process> {
+  const daemon = host.spawn([process.execPath, MAIN, 'up', ...words(args)]);
+  await daemon.waitFor(ready, 10_000);
+  return daemon;
+}
+
+/** Runs `uvxlan ARGUMENTS` in the host to its end. */
+export function uvxlan(host: Host, args: Command, options?: RunOptions): Promise<Result> {
+  return host.run([process.execPath, MAIN, ...words(args)], options);
+}
+
+/** Tells every VTEP about every other one: FDB entry and permanent neighbour entries, as flannel does. */
+export async function introduce(...vteps: readonly Vtep[]): Promise<void> {
+  for (const self of vteps) {
+    for (const other of vteps) {
+      if (other === self) continue;
+      await self.fdb(`append ${other.mac} dev ${self.device} dst ${other.local}`);
+      for (const address of other.addresses) {
+        self.host.ip(`neigh replace ${address} lladdr ${other.mac} dev ${self.device} nud permanent`);
+      }
+    }
+  }
+}
+
+function configured(host: Host, device: string, options: VtepOptions, fdb: Vtep['fdb']): Vtep {
+  const addresses = words(options.addresses);
+  host.ip(`link set ${device} address ${options.mac} up`);
+  for (const address of addresses) {
+    host.ip(`address add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
+  }
+  const bare = addresses.map((address) => address.split('/')[0]!);
+  return { host, device, local: options.local, addresses: bare, mac: options.mac, fdb };
+}
