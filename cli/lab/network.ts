@@ -9,7 +9,6 @@
 //     routes: { left: ['default via 192.0.2.254'], right: ['default via 203.0.113.254'] },
 //   })
 
-import type { TestContext } from 'node:test';
 import { addDirectory, addNamespace, namespacePath, removeDirectory, removeNamespaces } from './namespace.ts';
 import { type Command, Process, type Result, type RunOptions, run, runSync, words } from './process.ts';
 
@@ -90,15 +89,21 @@ export class Host {
     return this.ipJson<Row[]>(`-s link show dev ${device}`)[0]!.stats64[direction][name]!;
   }
 
-  /** Runs a command to its end without blocking the test's own event loop. */
+  /** Runs a command to its end without blocking. */
   run(command: Command, options?: RunOptions): Promise<Result> {
     return run(this.inside(command), options);
   }
 
   /** Starts a process in the host. It is ended with the network, or when this process is killed. */
   spawn(command: Command, env?: NodeJS.ProcessEnv): Process {
-    return new Process(this.inside(['setpriv', '--pdeathsig', 'KILL', '--', ...words(command)]), env);
+    return new Process(['setpriv', '--pdeathsig', 'KILL', '--', ...this.inside(command)], env);
   }
+}
+
+/** What a network belongs to: a test of node:test, say. */
+export interface Owner {
+  /** Takes a function to be called at the owner's end. */
+  after(remove: () => void): void;
 }
 
 export class Network {
@@ -106,10 +111,13 @@ export class Network {
   readonly directory = addDirectory();
   readonly #hosts = new Map<string, Host>();
 
-  /** Builds the network and registers its removal at the end of the test, also when building it fails half-way. */
-  static build(t: Pick<TestContext, 'after'>, topology: Topology): Network {
+  /**
+   * Builds the network and registers its removal at its owner's end, also when building it fails half-way. The end of this
+   * process removes it in any case.
+   */
+  static build(owner: Owner, topology: Topology): Network {
     const network = new Network();
-    t.after(() => network.remove());
+    owner.after(() => network.remove());
     for (const [name, options] of Object.entries(topology.hosts)) network.#addHost(name, options);
     for (const [left, right, options] of topology.links ?? []) network.#link(left, right, options);
     for (const [name, ends] of Object.entries(topology.switches ?? {})) network.#addSwitch(name, ends);

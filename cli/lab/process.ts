@@ -1,5 +1,5 @@
-// Commands and long-running processes of the real-network tests. Every wait has a limit, and what goes wrong is an
-// error that shows the command and all that it printed.
+// Commands and long-running processes of the lab and of the real-network tests. Every wait has a limit, and what goes wrong
+// is an error that shows the command and all that it printed.
 
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 
@@ -63,7 +63,7 @@ export async function eventually(
   }
 }
 
-/** A process that runs beside the test; its output is kept. */
+/** A process that runs beside this one; its output is kept. */
 export class Process {
   readonly argv: readonly string[];
   stdout = '';

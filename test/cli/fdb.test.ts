@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
+import { addDirectory, addNamespace, removeDirectory, removeNamespaces } from '../../cli/lab/namespace.ts';
 import type { LinkRecord } from '../../control/protocol.ts';
 import { FakeDaemon, fakeLink, OWN } from '../control/fake-daemon.ts';
-import { addDirectory, addNamespace, removeDirectory, removeNamespaces } from '../net/namespace.ts';
 import { lacking } from '../net/requirements.ts';
 import { commandLine } from './command.ts';
 

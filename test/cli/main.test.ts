@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
+import { addDirectory, removeDirectory } from '../../cli/lab/namespace.ts';
 import { VERSION } from '../../control/protocol.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import { CAPABILITY_WORDS } from '../../system/capabilities.ts';
 import { FakeDaemon, fakeLink } from '../control/fake-daemon.ts';
-import { addDirectory, removeDirectory } from '../net/namespace.ts';
 import { commandLine } from './command.ts';
 
 test('every command has help, which names the exit status', async (t) => {

@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import test, { type TestContext } from 'node:test';
+import { Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { Host } from '../../control/host.ts';
 import { CommandFailed, Iproute } from '../../control/iproute.ts';
 import { type Change, Watch } from '../../control/watch.ts';
-import { Network } from '../net/network.ts';
-import { eventually } from '../net/process.ts';
 import { lacking } from '../net/requirements.ts';
 
 const skip = lacking();

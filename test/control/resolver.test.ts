@@ -7,12 +7,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
+import { Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { Host } from '../../control/host.ts';
 import { releaseNeighbours } from '../../control/neighbours.ts';
 import type { Path } from '../../control/path.ts';
 import { Resolver, type ResolverOptions } from '../../control/resolver.ts';
-import { Network } from '../net/network.ts';
-import { eventually } from '../net/process.ts';
 import { lacking } from '../net/requirements.ts';
 
 const skip = lacking();

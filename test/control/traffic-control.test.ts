@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { Network, type Host as NetworkHost } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { Host } from '../../control/host.ts';
 import { attachRedirect, cleanupRedirects, detachRedirect } from '../../control/traffic-control.ts';
-import { Network, type Host as NetworkHost } from '../net/network.ts';
-import { eventually } from '../net/process.ts';
 import { lacking } from '../net/requirements.ts';
 
 const skip = lacking('tun');

@@ -2,8 +2,8 @@
 
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Host } from './network.ts';
-import { eventually, type Process, run } from './process.ts';
+import type { Host } from '../../cli/lab/network.ts';
+import { eventually, type Process, run } from '../../cli/lab/process.ts';
 
 let captures = 0;
 

@@ -8,13 +8,13 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import test, { type TestContext } from 'node:test';
+import { bulkTransfer, iperf3, ping } from '../../cli/lab/measure.ts';
+import { namespacePath, namespaces, sweep } from '../../cli/lab/namespace.ts';
+import { Network } from '../../cli/lab/network.ts';
+import { eventually, Process, run } from '../../cli/lab/process.ts';
+import { introduce, kernelVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { Capture, tsharkFields } from './capture.ts';
-import { bulkTransfer, iperf3, ping } from './measure.ts';
-import { namespacePath, namespaces, sweep } from './namespace.ts';
-import { Network } from './network.ts';
-import { eventually, Process, run } from './process.ts';
 import { lacking } from './requirements.ts';
-import { introduce, kernelVtep, type Vtep } from './vtep.ts';
 
 const PAIR = {
   hosts: { left: {}, right: {} },
@@ -146,7 +146,7 @@ test('a failed wait shows what the process printed', async () => {
 
 test('the end of a test leaves no namespace, process or file behind', ROOT, async (t) => {
   const hooks: (() => void)[] = [];
-  const network = Network.build({ after: (hook) => hooks.push(hook as () => void) }, PAIR);
+  const network = Network.build({ after: (hook) => hooks.push(hook) }, PAIR);
   const host = network.host('left');
   const polite = host.spawn('sleep 60');
   const deaf = host.spawn(['sh', '-c', 'trap "" TERM; echo deaf; while :; do sleep 1; done']);
@@ -161,10 +161,7 @@ test('the end of a test leaves no namespace, process or file behind', ROOT, asyn
 
   // A build that fails half-way removes what it had made.
   assert.throws(() => {
-    Network.build(
-      { after: (hook) => hooks.push(hook as () => void) },
-      { ...PAIR, links: [['left eth0', 'nowhere eth0']] },
-    );
+    Network.build({ after: (hook) => hooks.push(hook) }, { ...PAIR, links: [['left eth0', 'nowhere eth0']] });
   }, /no host nowhere/);
   hooks[1]!();
   assert.deepEqual(
@@ -184,7 +181,7 @@ test('a run that dies cleans up: a thrown error, a signal, and kill -9 at the ne
       process.execPath,
       '--input-type=module',
       '-e',
-      `import { Network } from '${new URL('./network.js', import.meta.url)}';
+      `import { Network } from '${new URL('../../cli/lab/network.js', import.meta.url)}';
        const network = Network.build({ after() {} }, ${JSON.stringify(PAIR)});
        const child = network.host('left').spawn('sleep 60');
        console.log('built', network.host('left').namespace, network.directory, child.pid);

@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { addNamespace, removeNamespaces } from './namespace.ts';
+import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 
 export type Requirement = 'kernel-vxlan' | 'tun' | 'iperf3' | 'tshark' | 'tcpdump' | 'ethtool' | 'iptables';
 
