@@ -28,6 +28,8 @@ export const MAX_SEGMENTS = 64;
 /** Longest inner headers that are cut: Ethernet, two tags, IPv6 with some extension headers or IPv4 with options, TCP with options. */
 const MAX_HEADERS = 192;
 const SLOT = 288; // headroom and headers; slots keep the alignment that a frame has
+/** A whole run may wait while the segment that does not fit it any more is cut. */
+const SLOTS = MAX_SEGMENTS + 1;
 
 export class Segmenter {
   // The segment that `cut` made.
@@ -52,7 +54,7 @@ export class Segmenter {
   constructor(memory: PacketMemory, sum: Sum) {
     this.#memory = memory;
     this.#sum = sum;
-    this.#slots = memory.take(MAX_SEGMENTS * SLOT);
+    this.#slots = memory.take(SLOTS * SLOT);
   }
 
   /** Takes on frame `index` of the batch; returns the number of segments, 0 when its metadata or headers make no sense. */
@@ -80,11 +82,11 @@ export class Segmenter {
     return this.#segments;
   }
 
-  /** Makes segment `i`, from 0, in order. Its header bytes hold until MAX_SEGMENTS further ones are cut. */
+  /** Makes segment `i`, from 0, in order. Its header bytes hold while MAX_SEGMENTS further ones are cut. */
   cut(i: number): void {
     const memory = this.#memory;
     const { u8 } = memory;
-    const header = (this.header = this.#slots + (i % MAX_SEGMENTS) * SLOT + HEADROOM);
+    const header = (this.header = this.#slots + (i % SLOTS) * SLOT + HEADROOM);
     const from = this.#at;
     for (let k = 0; k < this.headerLength; k++) u8[header + k] = u8[from + k];
     this.payload = from + this.headerLength + i * this.#size;

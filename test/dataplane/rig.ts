@@ -1,0 +1,210 @@
+/** What the tests of the dataplane put around it: a port to look into, and shared state as the control plane sets it up. */
+import {
+  allocateCounters,
+  block,
+  COUNTER,
+  COUNTERS,
+  type CounterName,
+  FIRST_UPLINK_SCOPE,
+} from '../../dataplane/counters.ts';
+import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from '../../dataplane/device.ts';
+import { DROPS } from '../../dataplane/drops.ts';
+import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
+import type { Port } from '../../dataplane/port.ts';
+import type { Shared } from '../../dataplane/worker.ts';
+import { Lists } from '../../fdb/lists.ts';
+import { NextHops } from '../../fdb/nexthops.ts';
+import { STATE_BITS } from '../../fdb/state.ts';
+import { FdbTable } from '../../fdb/table.ts';
+import { buildTemplate } from '../../fdb/template.ts';
+import * as libc from '../../system/libc.ts';
+import { mac } from './packet.ts';
+
+export const PORT = 8472;
+export const VNI = 0xabcdef;
+/** Source ports of uplinks under test: from the first to before the second. */
+export const SOURCE_PORTS = [32768, 61000] as const;
+
+/** A port whose test sees what is written, says what is read, and makes calls fail. */
+export class TestPort implements Port {
+  readonly fd = -1;
+  readonly written: Uint8Array[] = [];
+  readonly waiting: Uint8Array[] = [];
+  /** What the next writes fail with: an errno, an exception, or (0) not at all. */
+  failure: number | Error = 0;
+  /** What the bytes behind a packet that is read hold. */
+  guard = 0xa5;
+  readonly #memory: PacketMemory;
+  #errno = 0;
+
+  constructor(memory: PacketMemory) {
+    this.#memory = memory;
+  }
+
+  read(at: number, capacity: number): number {
+    const packet = this.waiting.shift();
+    if (!packet) return this.#fail(libc.EAGAIN);
+    const { u8 } = this.#memory;
+    u8.fill(this.guard, at, at + Math.min(capacity, packet.length + 512));
+    u8.set(packet, at);
+    return packet.length;
+  }
+
+  write(at: number, length: number): number {
+    if (this.failure instanceof Error) throw this.failure;
+    if (this.failure !== 0) return this.#fail(this.failure);
+    this.written.push(this.#memory.u8.slice(at, at + length));
+    return length;
+  }
+
+  writev(iovecs: number, count: number): number {
+    if (this.failure instanceof Error) throw this.failure;
+    if (this.failure !== 0) return this.#fail(this.failure);
+    const { u8, u32, address } = this.#memory;
+    const parts: Uint8Array[] = [];
+    for (let i = 0; i < count; i++) {
+      const word = (iovecs + i * IOVEC) >> 2;
+      const at = u32[word] + u32[word + 1] * 2 ** 32 - address;
+      parts.push(u8.subarray(at, at + u32[word + 2]));
+    }
+    const packet = Uint8Array.from(Buffer.concat(parts));
+    this.written.push(packet);
+    return packet.length;
+  }
+
+  /** Takes what has been written so far. */
+  take(): Uint8Array[] {
+    return this.written.splice(0);
+  }
+
+  errno(): number {
+    return this.#errno;
+  }
+
+  #fail(errno: number): number {
+    this.#errno = errno;
+    return -1;
+  }
+}
+
+export interface VtepOptions {
+  readonly vni?: number;
+  readonly mtu?: number;
+  readonly udpChecksum?: boolean;
+  readonly resolved?: boolean;
+  readonly device?: number;
+}
+
+/** The state that workers share, and the packet memory of one worker. */
+export class Rig {
+  readonly nextHops = new NextHops({ onNextHop() {}, onRelease() {} }, 64);
+  readonly fdb = new FdbTable(64);
+  readonly lists = new Lists(1024);
+  readonly shared: Shared;
+  readonly counters: Float64Array;
+  readonly records: Int32Array;
+  /** For tests of a part; a Worker makes its own over the same bytes. */
+  readonly memory: PacketMemory;
+
+  constructor() {
+    this.shared = {
+      packets: sharePacketMemory(1),
+      counters: allocateCounters(1),
+      fdb: this.fdb.buffer,
+      nextHops: this.nextHops.buffer,
+      lists: this.lists.buffer,
+      devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
+      control: new SharedArrayBuffer(64),
+    };
+    this.counters = new Float64Array(this.shared.counters);
+    this.records = new Int32Array(this.shared.devices);
+    this.memory = new PacketMemory(this.shared.packets, 0);
+    this.memory.u8.fill(0xa5);
+  }
+
+  /** The next hop to a VTEP; resolved, unless told otherwise. */
+  vtep(ip: string, options: VtepOptions = {}): number {
+    const { vni = VNI, mtu = 1500, udpChecksum = true, resolved = true, device = 0 } = options;
+    const index = this.nextHops.acquire({ device, ip, port: PORT, vni, via: '' }, 0);
+    if (resolved) {
+      this.nextHops.publish(
+        index,
+        buildTemplate({
+          sourceMac: '02:00:00:00:00:0b',
+          destinationMac: '02:00:00:00:00:0a',
+          source: '192.0.2.1',
+          destination: ip,
+          port: PORT,
+          vni,
+          ttl: 64,
+          tos: 0,
+          df: true,
+          udpChecksum,
+          uplink: 0,
+          mtu,
+        }),
+      );
+    }
+    return index;
+  }
+
+  /** Sends a device's frames to a MAC (its last byte; -1: all the rest) to a next hop, or to copies for several. */
+  entry(device: number, last: number, ...nextHops: number[]): void {
+    const [high, low] = last < 0 ? [0, 0] : macParts(last);
+    const destination = nextHops.length === 1 ? nextHops[0] << 1 : (this.lists.create(nextHops, 0) << 1) | 1;
+    this.fdb.insert(device, high, low, destination, STATE_BITS.static, 0);
+  }
+
+  setMac(device: number, last: number): void {
+    const [high, low] = macParts(last);
+    this.records[device * DEVICE_RECORD + DEVICE_MAC_HIGH] = high;
+    this.records[device * DEVICE_RECORD + DEVICE_MAC_LOW] = low;
+  }
+
+  /** The counters of a device that are not zero. */
+  device(index: number): Partial<Record<CounterName, number>> {
+    return this.#nonZero(block(0, index));
+  }
+
+  uplink(index: number): Partial<Record<CounterName, number>> {
+    return this.#nonZero(block(0, FIRST_UPLINK_SCOPE + index));
+  }
+
+  clear(): void {
+    this.counters.fill(0);
+  }
+
+  #nonZero(at: number): Partial<Record<CounterName, number>> {
+    const entries = COUNTERS.map((name) => [name, this.counters[at + COUNTER[name]]] as const);
+    return Object.fromEntries(entries.filter(([, value]) => value !== 0));
+  }
+}
+
+function macParts(last: number): [number, number] {
+  const bytes = Buffer.from(mac(last));
+  return [bytes.readUInt16BE(0), bytes.readInt32BE(2)];
+}
+
+/** The sum of some counters' drops in one direction. */
+export function drops(counters: Partial<Record<CounterName, number>>, direction: 'tx' | 'rx'): number {
+  return DROPS.filter((drop) => drop.direction === direction).reduce((sum, { name }) => sum + (counters[name] ?? 0), 0);
+}
+
+/** The named counters only: tests of drops do not depend on how many bytes and calls there were. */
+export function pick(counters: Partial<Record<CounterName, number>>, prefix: string): Partial<Record<string, number>> {
+  const names = ['bytes', 'writes'].map((name) => `${prefix}_${name}`);
+  return Object.fromEntries(
+    Object.entries(counters).filter(([name]) => name.startsWith(prefix) && !names.includes(name)),
+  );
+}
+
+/** Random numbers from a seed (xorshift32): the same ones each time. */
+export function random(seed: number): (below: number) => number {
+  let state = seed | 1;
+  return (below) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return Math.floor(((state >>> 0) / 2 ** 32) * below);
+  };
+}
