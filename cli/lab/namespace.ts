@@ -1,11 +1,12 @@
-// Network namespaces and directories that a run creates and, whatever happens, removes again: at the end of a test, at
-// process exit, on signals, and by the next run after a kill -9. A name holds the process id and start time of the run
-// that made it (uvx-PID-START-NUMBER-LABEL), so a sweep tells a dead run's leftovers from what a live one is using.
+// Network namespaces and directories that a run (a lab, a test) creates and, whatever happens, removes again: when it is done
+// with them, at process exit, on signals, and by the next run after a kill -9. A name holds the process id and start time of
+// the run that made it (uvx-PID-START-NUMBER-LABEL), so a sweep tells a dead run's leftovers from what a live one is using.
 
 import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { runSync } from './process.ts';
+import { dirname, join } from 'node:path';
+import { socketPath } from '../../control/protocol.ts';
+import { endChildren, runSync } from './process.ts';
 
 const NAMESPACES = '/run/netns';
 const NAME = /^uvx-(\d+)-(\d+)-/;
@@ -26,7 +27,7 @@ export function addNamespace(label: string): string {
   return name;
 }
 
-/** Creates a directory for the files of a test; returns its path. */
+/** Creates a directory for the files of a run; returns its path. */
 export function addDirectory(): string {
   const path = join(tmpdir(), newName('files'));
   mkdirSync(path);
@@ -41,13 +42,18 @@ export function namespacePath(name: string): string {
 
 /**
  * Ends every process in the namespaces (SIGTERM, then SIGKILL for those that do not listen) and removes them with all
- * their devices. Blocks, because it must also work while the process exits; usually some 10 ms.
+ * their devices. Blocks, because it must also work while the process exits; usually some 10 ms, with a daemon 100 ms.
+ * Processes in `told` have had their SIGTERM: many a program does not outlive a second one.
  */
-export function removeNamespaces(names: Iterable<string>): void {
+export function removeNamespaces(names: Iterable<string>, told: ReadonlySet<number> = new Set()): void {
   const existing = new Set(namespaces());
   const targets = [...names].filter((name) => existing.has(name));
-  const inodes = new Set(targets.map((name) => `net:[${statSync(namespacePath(name)).ino}]`));
-  if (targets.length > 0 && !endProcesses(inodes, 'SIGTERM', GRACE)) endProcesses(inodes, 'SIGKILL', GRACE);
+  const inodes = new Set(targets.map((name) => statSync(namespacePath(name)).ino));
+  if (targets.length > 0 && !endProcesses(inodes, 'SIGTERM', told)) endProcesses(inodes, 'SIGKILL');
+  for (const inode of inodes) {
+    // What a daemon that was killed leaves outside of its namespace.
+    rmSync(join(dirname(socketPath()), `${inode}.sock`), { force: true });
+  }
   for (const name of targets) {
     // Another run may be sweeping the same leftover: gone is gone.
     if (namespaces().includes(name)) runSync(`ip netns delete ${name}`);
@@ -60,10 +66,12 @@ export function removeDirectory(path: string): void {
   present.directories.delete(path);
 }
 
-/** Removes what runs that are no longer alive have left behind. */
-export function sweep(): void {
-  removeNamespaces(namespaces().filter(isOrphan));
+/** Removes what runs that are no longer alive have left behind; returns the names of the namespaces. */
+export function sweep(): string[] {
+  const orphans = namespaces().filter(isOrphan);
+  removeNamespaces(orphans);
   for (const name of ours(tmpdir()).filter(isOrphan)) removeDirectory(join(tmpdir(), name));
+  return orphans;
 }
 
 /** Names of all namespaces that any run, this one or another, has created and not removed yet. */
@@ -93,26 +101,34 @@ function isOrphan(name: string): boolean {
   return startTime(Number(pid)) !== start;
 }
 
-/** Start time of a process in clock ticks after boot (field 22 of /proc/PID/stat, proc(5)); undefined when it is gone. */
+/** Start time of a process in clock ticks after boot; undefined when it is gone. */
 function startTime(pid: number): string | undefined {
+  return statField(pid, 22);
+}
+
+/** A field of /proc/PID/stat as proc(5) numbers them, from 3 on; undefined when the process is gone. */
+function statField(pid: number, number: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
     // The second field is the command in parentheses and may hold spaces: count from the last parenthesis.
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[number - 3];
   } catch {
     return undefined;
   }
 }
 
-/** Signals the processes in the namespaces until there are none (true) or `timeout` ms are over. */
-function endProcesses(inodes: ReadonlySet<string>, signal: NodeJS.Signals, timeout: number): boolean {
-  const signalled = new Set<number>();
-  for (const deadline = Date.now() + timeout; ; Atomics.wait(sleeper, 0, 0, 5)) {
+/**
+ * Signals the processes in the namespaces until there are none (true) or GRACE is over. SIGTERM goes only to those whose
+ * parent is outside: a daemon ends its own children, and needs the commands that it cleans up with.
+ */
+function endProcesses(inodes: ReadonlySet<number>, signal: NodeJS.Signals, told?: ReadonlySet<number>): boolean {
+  const signalled = new Set(told);
+  for (const deadline = Date.now() + GRACE; ; Atomics.wait(sleeper, 0, 0, 5)) {
     const pids = processesIn(inodes);
-    if (pids.length === 0) return true;
+    if (pids.size === 0) return true;
     if (Date.now() > deadline) return false;
     for (const pid of pids) {
-      if (signalled.has(pid)) continue;
+      if (signalled.has(pid) || (signal === 'SIGTERM' && pids.has(Number(statField(pid, 4))))) continue;
       signalled.add(pid);
       try {
         process.kill(pid, signal);
@@ -124,25 +140,28 @@ function endProcesses(inodes: ReadonlySet<string>, signal: NodeJS.Signals, timeo
 }
 
 /** A zombie counts as gone: it has no namespace any more. */
-function processesIn(inodes: ReadonlySet<string>): number[] {
-  return readdirSync('/proc')
+function processesIn(inodes: ReadonlySet<number>): Set<number> {
+  const links = new Set([...inodes].map((inode) => `net:[${inode}]`));
+  const pids = readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .filter((pid) => {
       try {
-        return inodes.has(readlinkSync(`/proc/${pid}/ns/net`));
+        return links.has(readlinkSync(`/proc/${pid}/ns/net`));
       } catch {
         return false;
       }
-    })
-    .map(Number);
+    });
+  return new Set(pids.map(Number));
 }
 
 function removeOnExit(): void {
   process.on('exit', () => {
-    removeNamespaces(present.namespaces);
+    // First those that nsenter(1) has not yet taken into their namespace: there they would not be found.
+    removeNamespaces(present.namespaces, endChildren());
     for (const path of present.directories) removeDirectory(path);
   });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+    // Not `once`: a second Ctrl-C would then end the process in the middle of its cleaning up.
+    process.on(signal, () => process.exit(128 + constants.signals[signal]));
   }
 }

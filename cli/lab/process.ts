@@ -26,6 +26,7 @@ export interface RunOptions {
 }
 
 const DEFAULT_TIMEOUT = 10_000;
+const running = new Set<ChildProcess>();
 
 /** Splits a command line at white space; one whose arguments hold spaces is given as an array instead. */
 export function words(command: Command): string[] {
@@ -63,6 +64,12 @@ export async function eventually(
   }
 }
 
+/** Sends SIGTERM to every process that was started here and still runs; returns their ids. */
+export function endChildren(): Set<number> {
+  for (const child of running) child.kill();
+  return new Set([...running].map((child) => child.pid!));
+}
+
 /** A process that runs beside this one; its output is kept. */
 export class Process {
   readonly argv: readonly string[];
@@ -80,6 +87,8 @@ export class Process {
     // NODE_TEST_CONTEXT tells a Node process that it is a test file: not what a daemon under test should believe.
     const { NODE_TEST_CONTEXT: _, ...inherited } = process.env;
     this.#child = spawn(this.argv[0]!, this.argv.slice(1), { env: { ...inherited, ...env } });
+    if (this.#child.pid !== undefined) running.add(this.#child);
+    this.#child.on('exit', () => running.delete(this.#child));
     this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;
       this.#take(text);
