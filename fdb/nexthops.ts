@@ -37,6 +37,8 @@ export const TEMPLATE_HEADROOM = 24;
 export const FREE = 0;
 export const UNRESOLVED = 1;
 export const RESOLVED = 2;
+/** STATE: the headers are complete but for the MAC addresses, so that only the host's own stack can find the way. */
+export const VIA_HOST = 3;
 
 /** Bit of FLAGS: compute the outer UDP checksum. */
 export const UDP_CHECKSUM = 1;
@@ -160,7 +162,7 @@ export class NextHops {
   }
 
   /** Frames may go there from now on. Nothing happens when the next hop has been released meanwhile. */
-  publish(index: number, template: Template): void {
+  publish(index: number, template: Template, state: typeof RESOLVED | typeof VIA_HOST = RESOLVED): void {
     if (!this.#references[index]) return;
     const at = index * RECORD;
     this.#write(index, () => {
@@ -171,7 +173,7 @@ export class NextHops {
       this.#put(at + FLAGS, template.flags);
       this.#put(at + MTU, template.mtu);
       for (let i = 0; i < TEMPLATE_WORDS; i++) this.#put(at + TEMPLATE + i, template.words[i]);
-      this.#put(at + STATE, RESOLVED);
+      this.#put(at + STATE, state);
     });
   }
 

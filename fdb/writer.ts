@@ -7,7 +7,15 @@
 import { formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
 import { answer, FdbError } from './error.ts';
 import { Lists } from './lists.ts';
-import { DEFAULT_GRACE, type NextHopEvents, type NextHopKey, NextHops, type Template } from './nexthops.ts';
+import {
+  DEFAULT_GRACE,
+  type NextHopEvents,
+  type NextHopKey,
+  NextHops,
+  type RESOLVED,
+  type Template,
+  type VIA_HOST,
+} from './nexthops.ts';
 import { type FdbState, STATE_BITS, stateText } from './state.ts';
 import { DEFAULT_LIMIT, FdbTable } from './table.ts';
 
@@ -184,8 +192,8 @@ export class FdbWriter {
   }
 
   /** See NextHops.publish(). */
-  publish(index: number, template: Template): void {
-    this.nextHops.publish(index, template);
+  publish(index: number, template: Template, state?: typeof RESOLVED | typeof VIA_HOST): void {
+    this.nextHops.publish(index, template, state);
   }
 
   /** See NextHops.unresolve(). */
