@@ -44,6 +44,19 @@ export const recvmmsg = library.func('int recvmmsg(int, uintptr_t, uint, int, ui
   timeout: number,
 ) => number;
 export const eventfd = library.func('int eventfd(uint, int)') as (initial: number, flags: number) => number;
+/** The number of a network device in this process's namespace; 0 when there is none of that name. */
+export const ifIndex = library.func('uint if_nametoindex(const char*)') as (name: string) => number;
+
+/** Numbers of bpf(2) by `process.arch`, which the C library has no function for. */
+export const BPF_SYSCALL: Readonly<Record<string, number>> = { x64: 321, arm64: 280 };
+const syscall = library.func('long syscall(long, long, uintptr_t, ulong)') as (
+  number: number,
+  command: number,
+  at: number,
+  n: number,
+) => number;
+/** bpf(command, address of the attributes, their length); ENOSYS on other architectures. */
+export const bpf: Transfer = (command, at, n) => syscall(BPF_SYSCALL[process.arch] ?? -1, command, at, n);
 
 type Transfer = (fd: number, at: number, n: number) => number;
 
@@ -72,6 +85,8 @@ export const {
   EACCES,
   ENOENT,
   ENODEV,
+  ENOSYS,
+  E2BIG,
   ENETDOWN,
   ENETUNREACH,
   EHOSTUNREACH,
