@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import fc from 'fast-check';
+import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 import { FdbError } from '../../fdb/error.ts';
 import { type FdbEntry, type FdbRecord, FdbWriter } from '../../fdb/writer.ts';
-import { addNamespace, removeNamespaces } from '../net/namespace.ts';
 import { lacking } from '../net/requirements.ts';
 
 const OPTIONS = { skip: lacking('kernel-vxlan'), timeout: 60_000 };
