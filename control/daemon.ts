@@ -1,7 +1,10 @@
-/** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and takes all of it away again. */
+/** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 import { availableParallelism } from 'node:os';
+import { clear, FIRST_UPLINK_SCOPE } from '../dataplane/counters.ts';
+import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
+import { macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
@@ -22,7 +25,7 @@ import {
   VERSION,
 } from './protocol.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
-import { openUplink, type Uplink } from './uplinks.ts';
+import { openUplink, type Uplink, type UplinkRequest, uplinkKey } from './uplinks.ts';
 import { Watch } from './watch.ts';
 
 export interface DaemonOptions {
@@ -33,6 +36,7 @@ export interface DaemonOptions {
 }
 
 const MAX_DEFAULT_WORKERS = 4;
+const MAX_UPLINKS = 64;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -53,142 +57,286 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
 export class Daemon implements DaemonHandlers {
   readonly #options: DaemonOptions;
   readonly #host = new Host();
-  readonly #devices: VxlanDevice[] = [];
-  /** By NIC, address, port, and all else that makes devices share one. */
+  readonly #devices = new Map<number, VxlanDevice>();
+  /** By what makes devices share one. */
   readonly #uplinks = new Map<string, Uplink>();
+  readonly #workers: number;
+  #capabilities!: Capabilities;
+  #forwarding!: Forwarding;
+  #pool!: WorkerPool;
   #api: Api | undefined;
-  #forwarding: Forwarding | undefined;
-  #pool: WorkerPool | undefined;
   #watch: Watch | undefined;
+  /** Changes of devices and uplinks run one after the other. */
+  #queue: Promise<unknown> = Promise.resolve();
   #ready = false;
+  #stopping = false;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
+    const asked = options.devices.map((device) => device.workers ?? 0);
+    this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
   }
 
   async start(): Promise<void> {
     const { devices, without, log } = this.#options;
     this.#api = await startApi(this);
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
-    const capabilities = probeCapabilities(without);
-    const workers = Math.max(
-      ...devices.map((device) => device.workers ?? Math.min(availableParallelism(), MAX_DEFAULT_WORKERS)),
-    );
+    this.#capabilities = probeCapabilities(without);
     this.#forwarding = new Forwarding(this.#host, log);
     this.#pool = new WorkerPool({
-      workers,
+      workers: this.#workers,
       ...this.#forwarding.buffers,
       onFailure: (worker, error) =>
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
+      onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
-    for (const config of devices) await this.#createDevice(config, workers, capabilities);
+    for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
     await this.#forwarding.settled();
-    for (let worker = 0; worker < workers; worker++) {
-      const uplinks = [...this.#uplinks.values()].map(({ specs }) => specs[worker]);
-      this.#pool.start(
-        worker,
-        uplinks,
-        this.#devices.map((device) => device.spec(worker, capabilities)),
-      );
-    }
-    this.#watch = new Watch([], () => this.#followMacs());
+    this.#watch = new Watch(
+      this.#host.iproute.prefix,
+      () => void this.#inTurn(() => this.#followHost()).catch(() => {}),
+    );
     this.#ready = true;
     for (const link of await this.linkShow(null)) log(readyLine(link));
   }
 
-  async #createDevice(config: DeviceConfig, workers: number, capabilities: Capabilities): Promise<void> {
-    const place = await findPlace(this.#host, config);
-    const uplink = await this.#uplinkFor(config, place, workers, capabilities);
-    const index = this.#devices.length;
-    const device = await VxlanDevice.create(this.#host, capabilities, index, config, place, uplink);
-    this.#devices.push(device);
-    await this.#followMac(device);
-    this.#forwarding!.addDevice(device);
-  }
-
-  async #uplinkFor(config: DeviceConfig, place: Place, workers: number, capabilities: Capabilities): Promise<Uplink> {
-    const { dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum, uplink: choice } = config;
-    const key = JSON.stringify([place.nic.name, place.local, port, sourcePorts, ttl, udpChecksum, choice]);
-    const open = this.#uplinks.get(key);
-    if (open) return open;
-    const index = this.#uplinks.size;
-    const request = { index, choice, ...place, port, sourcePorts, ttl, udpChecksum, workers };
-    const uplink = await openUplink(this.#host, capabilities, request);
-    this.#uplinks.set(key, uplink);
-    return uplink;
-  }
-
-  async #followMacs(): Promise<void> {
-    for (const device of this.#devices) await this.#followMac(device).catch(() => {});
-  }
-
-  /** The workers drop frames that come back with the device's own MAC, which `ip link set` may change. */
-  async #followMac(device: VxlanDevice): Promise<void> {
-    const mac = await device.mac();
-    if (mac) this.#pool?.setMac(device.index, mac.high, mac.low);
-  }
-
   /** Ends everything that was started, in the reverse order; may be called at any time, once. */
   async stop(): Promise<void> {
+    this.#stopping = true;
     this.#watch?.stop();
+    await this.#queue.catch(() => {});
     await this.#pool?.stop();
     await this.#forwarding?.stop();
-    for (const device of this.#devices) device.close();
+    for (const device of this.#devices.values()) device.close();
     for (const uplink of this.#uplinks.values()) await uplink.close();
     await this.#api?.close();
   }
 
-  status(): DaemonStatus {
-    return { version: VERSION, pid: process.pid, devices: this.#devices.map(({ name }) => name) };
+  /** Makes a worker fail once, for tests of recovery. */
+  failWorker(worker: number): void {
+    this.#pool.fail(worker);
   }
 
-  async linkShow(name: string | null): Promise<LinkRecord[]> {
-    const devices = this.#select(name);
-    return Promise.all(devices.map((device) => device.record(this.#forwarding!.state(device))));
+  status(): DaemonStatus {
+    return { version: VERSION, pid: process.pid, devices: [...this.#devices.values()].map(({ name }) => name) };
+  }
+
+  linkShow(name: string | null): Promise<LinkRecord[]> {
+    return Promise.all(this.#select(name).map((device) => device.record(this.#forwarding.state(device))));
+  }
+
+  async linkAdd(config: DeviceConfig): Promise<void> {
+    this.#select(null);
+    const device = await this.#inTurn(() => this.#createDevice(config));
+    const [link] = await this.linkShow(device.name);
+    this.#options.log(readyLine(link));
+  }
+
+  async linkDel(name: string): Promise<void> {
+    await this.#inTurn(() => this.#removeDevice(this.#device(name)));
+    this.#options.log(`${name} is removed`);
+  }
+
+  /** Gives a running device other options: those of `changes`. */
+  async linkSet(name: string, changes: Partial<DeviceConfig>): Promise<void> {
+    await this.#inTurn(async () => {
+      const device = this.#device(name);
+      const config = { ...device.config, ...changes };
+      await this.#moveDevice(device, config, await findPlace(this.#host, config));
+    });
   }
 
   fdbAdd(entry: FdbArguments): void {
-    this.#forwarding!.change('add', this.#device(entry.dev), entry);
+    this.#forwarding.change('add', this.#device(entry.dev), entry);
   }
 
   fdbAppend(entry: FdbArguments): void {
-    this.#forwarding!.change('append', this.#device(entry.dev), entry);
+    this.#forwarding.change('append', this.#device(entry.dev), entry);
   }
 
   fdbReplace(entry: FdbArguments): void {
-    this.#forwarding!.change('replace', this.#device(entry.dev), entry);
+    this.#forwarding.change('replace', this.#device(entry.dev), entry);
   }
 
   fdbDel(entry: FdbArguments): void {
-    this.#forwarding!.del(this.#device(entry.dev), entry);
+    this.#forwarding.del(this.#device(entry.dev), entry);
   }
 
   fdbShow({ dev }: FdbFilter): FdbRecord[] {
-    return this.#select(dev).flatMap((device) => this.#forwarding!.show(device));
+    return this.#select(dev).flatMap((device) => this.#forwarding.show(device));
   }
 
   fdbFlush(dev: string): void {
-    this.#forwarding!.flush(this.#device(dev));
+    this.#forwarding.flush(this.#device(dev));
   }
 
-  async stats(name: string | null): Promise<StatsRecord[]> {
+  stats(name: string | null): Promise<StatsRecord[]> {
     const devices = this.#select(name);
     const uplinks = [...new Set(devices.map(({ uplink }) => uplink))];
-    const { counters } = this.#pool!;
+    const { counters } = this.#pool;
     return Promise.all([
       ...devices.map((device) => deviceStats(this.#host, counters, device)),
       ...uplinks.map((uplink) => uplinkStats(this.#host, counters, uplink)),
     ]);
   }
 
+  async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {
+    this.#refuseTwin(config);
+    const place = await findPlace(this.#host, config);
+    const uplink = await this.#acquireUplink(requestOf(config, place));
+    const index = lowestFree(MAX_DEVICES, (candidate) => this.#devices.has(candidate), 'devices');
+    try {
+      const device = await VxlanDevice.create(this.#host, this.#capabilities, index, config, place, uplink);
+      this.#devices.set(index, device);
+      clear(this.#pool.counters, index);
+      this.#tellMac(device);
+      this.#forwarding.addDevice(device);
+      await this.#pool.addDevice(device.specs(this.#capabilities));
+      return device;
+    } catch (error) {
+      const device = this.#devices.get(index);
+      if (device) await this.#removeDevice(device);
+      else await this.#releaseUplinks();
+      throw error;
+    }
+  }
+
+  /** The kernel's rule: one device for a VNI, port and family (vxlan_config_validate: EEXIST). */
+  #refuseTwin({ name, id, dstport, local, remote }: DeviceConfig): void {
+    const isIpv6 = (address: string | null): boolean => address?.includes(':') ?? false;
+    const family = isIpv6(local) || isIpv6(remote);
+    for (const { config, place } of this.#devices.values()) {
+      if (config.name === name) throw new CommandError(`${name}: a device of that name exists`, 'EEXIST');
+      if (config.id === id && config.dstport === dstport && isIpv6(place.local) === family) {
+        throw new CommandError(
+          `${name}: A VXLAN device with the specified VNI already exists: ${config.name}`,
+          'EEXIST',
+        );
+      }
+    }
+  }
+
+  async #removeDevice(device: VxlanDevice): Promise<void> {
+    this.#devices.delete(device.index);
+    await this.#pool.removeDevice(device.index);
+    this.#forwarding.removeDevice(device);
+    device.close();
+    await this.#releaseUplinks();
+  }
+
+  /** Gives a device another configuration or place; traffic goes on, over another uplink if these need one. */
+  async #moveDevice(device: VxlanDevice, config: DeviceConfig, place: Place): Promise<void> {
+    const uplink = await this.#acquireUplink(requestOf(config, place));
+    const moved = uplink !== device.uplink;
+    device.config = config;
+    device.place = place;
+    device.uplink = uplink;
+    if (moved) {
+      await this.#pool.removeDevice(device.index);
+      await this.#pool.addDevice(device.specs(this.#capabilities));
+    }
+    this.#forwarding.moveDevice(device);
+    await device.followMtu();
+    if (moved) await this.#releaseUplinks();
+  }
+
+  async #acquireUplink(wanted: Omit<UplinkRequest, 'shared'>): Promise<Uplink> {
+    const key = uplinkKey(wanted);
+    const open = this.#uplinks.get(key);
+    if (open) return open;
+    const { port, local } = wanted;
+    const shared = [...this.#uplinks.values()].some(({ request }) => request.port === port && request.local === local);
+    const request = { ...wanted, shared };
+    const taken = new Set([...this.#uplinks.values()].map(({ index }) => index));
+    const index = lowestFree(MAX_UPLINKS, (candidate) => taken.has(candidate), 'uplinks');
+    const uplink = await openUplink(this.#host, this.#capabilities, index, this.#workers, request);
+    clear(this.#pool.counters, FIRST_UPLINK_SCOPE + index);
+    this.#uplinks.set(key, uplink);
+    await this.#pool.addUplink(uplink.specs);
+    return uplink;
+  }
+
+  /** Closes the uplinks that no device uses any more. */
+  async #releaseUplinks(): Promise<void> {
+    const used = new Set([...this.#devices.values()].map(({ uplink }) => uplink));
+    for (const [key, uplink] of this.#uplinks) {
+      if (used.has(uplink)) continue;
+      this.#uplinks.delete(key);
+      await this.#pool.removeUplink(uplink.index);
+      await uplink.close();
+    }
+  }
+
+  /** Something on the host has changed: devices take over what concerns them. */
+  async #followHost(): Promise<void> {
+    for (const device of this.#devices.values()) {
+      try {
+        this.#tellMac(device);
+        await this.#followPlace(device);
+      } catch (error) {
+        this.#options.log(`${device.name}: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  async #followPlace(device: VxlanDevice): Promise<void> {
+    const renamed = device.followName();
+    const { config, place } = device;
+    if (!place.nic) {
+      if (renamed) this.#forwarding.moveDevice(device);
+      return;
+    }
+    const links = await this.#host.links();
+    const same = links.find(({ ifindex }) => ifindex === place.nic!.ifindex);
+    // A NIC that was renamed keeps its index; one that was made anew has the name.
+    const nic = same ?? (await this.#host.link(place.nic.name));
+    if (!nic) return; // gone: until it comes back the next hops are unresolved, and say so
+    const changed = nic.ifindex !== place.nic.ifindex || nic.name !== place.nic.name || nic.mtu !== place.nic.mtu;
+    if (!changed && !renamed) return;
+    if (nic.ifindex !== place.nic.ifindex) this.#options.log(`${device.name}: ${nic.name} is there again`);
+    await this.#moveDevice(device, { ...config, dev: config.dev && nic.name }, { ...place, nic });
+  }
+
+  /** The workers drop frames that come back with the device's own MAC, which `ip link set` may change. */
+  #tellMac(device: VxlanDevice): void {
+    const mac = device.mac();
+    if (mac) this.#pool.setMac(device.index, macHigh(mac, 0), macLow(mac, 0));
+  }
+
+  /** Somebody has deleted the TAP, as one deletes a kernel device: `ip link del`. */
+  async #dropDeleted(index: number): Promise<void> {
+    const device = this.#devices.get(index);
+    if (!device || device.mac()) return;
+    await this.#removeDevice(device);
+    this.#options.log(`${device.name} was deleted by somebody (ip link del): it carries no traffic any more`);
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(() => {
+      if (this.#stopping) throw new CommandError('the daemon is stopping', 'ESHUTDOWN');
+      return change();
+    });
+    this.#queue = turn.catch(() => {});
+    return turn;
+  }
+
   #select(name: string | null): VxlanDevice[] {
     if (!this.#ready) throw new CommandError('the daemon is still starting', 'EAGAIN');
-    return name === null ? this.#devices : [this.#device(name)];
+    return name === null ? [...this.#devices.values()] : [this.#device(name)];
   }
 
   #device(name: string): VxlanDevice {
-    const device = this.#devices.find((candidate) => candidate.name === name);
-    if (!device) throw noSuchDevice(name);
-    return device;
+    for (const device of this.#devices.values()) if (device.name === name) return device;
+    throw noSuchDevice(name);
   }
+}
+
+function requestOf(config: DeviceConfig, { nic, local }: Place): Omit<UplinkRequest, 'shared'> {
+  const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum } = config;
+  return { choice, nic, local, port, sourcePorts, ttl, udpChecksum };
+}
+
+function lowestFree(limit: number, taken: (candidate: number) => boolean, what: string): number {
+  for (let candidate = 0; candidate < limit; candidate++) if (!taken(candidate)) return candidate;
+  throw new CommandError(`there are ${limit} ${what} already, and no more are possible`, 'ENOSPC');
 }

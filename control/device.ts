@@ -1,10 +1,9 @@
 /** One VXLAN device of the daemon: its TAP, its place on the host, and what it reports of itself. */
-import type { DeviceSpec } from '../dataplane/worker.ts';
+import type { DeviceSpec } from '../dataplane/task.ts';
 import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
-import { closeTap, createTap, type TapDevice } from '../system/tun.ts';
+import { closeTap, createTap, type TapDevice, tapMac, tapName } from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
-import { macHigh, macLow, parseMac } from '../wire/address.ts';
-import { OUTER_LENGTH_IPV4 } from '../wire/vxlan.ts';
+import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
 import type { DeviceConfig } from './fields.ts';
 import type { Host, Link } from './host.ts';
 import { CommandFailed } from './iproute.ts';
@@ -12,47 +11,50 @@ import { CommandError, type LinkRecord, vxlanInfo } from './protocol.ts';
 import type { Uplink } from './uplinks.ts';
 
 /**
- * Largest super-frame that the TAP may be given. The outer IPv4 length, 16 bits, has to hold it and 36 bytes of headers; the rest is
+ * Largest super-frame that the TAP may be given. The outer IP length, 16 bits, has to hold it and 36 bytes of headers; the rest is
  * for the inner Ethernet header and tags, which the kernel does not count.
  */
 const GSO_MAX_SIZE = 65000;
 
-/** Where a device sends from: the NIC and the VTEP address, as given or found. */
+/** Where a device sends from: the VTEP address, and the NIC unless the route to each VTEP decides. */
 export interface Place {
-  readonly nic: Link;
+  readonly nic: Link | undefined;
   readonly local: string;
 }
 
 /** Finds NIC and address of a device for which not all is given. Throws one sentence that says what to give. */
 export async function findPlace(host: Host, config: DeviceConfig): Promise<Place> {
+  const { name, dev, remote } = config;
+  const nic = dev === null ? undefined : await host.link(dev);
+  if (dev !== null && nic === undefined) throw new CommandError(`${name}: Cannot find device "${dev}" (dev)`, 'ENODEV');
   const addresses = await host.addresses();
-  const remote = config.remote === null ? undefined : await host.route({ destination: config.remote });
-  if (remote instanceof CommandFailed) throw remote;
-  const name = config.dev ?? addresses.find(({ address }) => address === config.local)?.dev ?? remote?.dev;
-  if (name === undefined) {
-    const what =
-      config.local === null
-        ? 'no dev, local or remote'
-        : `local ${config.local} is not an address of this host and no dev`;
-    throw new Error(`${config.name}: ${what} given: say which NIC to use with 'dev NIC'`);
+  if (config.local !== null) {
+    // A VTEP address may come later, as it may in the kernel; but most often it is a slip.
+    if (addresses.some(({ address }) => address === config.local)) return { nic, local: config.local };
+    throw new CommandError(
+      `${name}: local ${config.local} is not an address of this host: see 'ip addr'`,
+      'EADDRNOTAVAIL',
+    );
   }
-  const nic = await host.link(name);
-  if (nic === undefined) throw new CommandError(`${config.name}: Cannot find device "${name}" (dev)`, 'ENODEV');
+  const known = remote ?? config.fdb.find(({ dst }) => dst !== null)?.dst;
+  const route = known ? await host.route({ destination: known, dev: dev ?? undefined }) : undefined;
+  if (route instanceof CommandFailed)
+    throw new CommandError(`${name}: no route to ${known}: ${route.reason}`, 'ENETUNREACH');
   const local =
-    config.local ?? remote?.source ?? addresses.find(({ dev, family }) => dev === name && family === 'inet')?.address;
-  if (local === undefined)
-    throw new Error(`${config.name}: ${name} has no IPv4 address: give one with 'local ADDRESS'`);
-  if (local.includes(':'))
-    throw new Error(`${config.name}: IPv6 outside is not there yet: give an IPv4 'local' address`);
-  return { nic, local };
+    route?.source ?? addresses.find((address) => address.dev === dev && address.scope === 'global')?.address;
+  if (local !== undefined) return { nic, local };
+  const where = dev === null ? 'give it, or dev NIC' : `${dev} has none that could be taken`;
+  throw new CommandError(`${name}: the VTEP address is missing: ${where} (local ADDRESS)`, 'EADDRNOTAVAIL');
 }
 
 export class VxlanDevice {
   /** Its number in the tables: the FDB's key and the counters' scope. */
   readonly index: number;
-  readonly config: DeviceConfig;
-  readonly place: Place;
-  readonly uplink: Uplink;
+  config: DeviceConfig;
+  place: Place;
+  uplink: Uplink;
+  /** The MTU that we gave it last. Another one was set by somebody, and stays. */
+  #mtu: number;
   readonly #tap: TapDevice;
   readonly #host: Host;
 
@@ -63,6 +65,7 @@ export class VxlanDevice {
     this.uplink = uplink;
     this.#tap = tap;
     this.#host = host;
+    this.#mtu = config.mtu ?? defaultMtu(place);
   }
 
   /** Creates the TAP with a queue for each worker, and sets it up. Throws, and leaves nothing behind, when it cannot. */
@@ -75,63 +78,86 @@ export class VxlanDevice {
     uplink: Uplink,
   ): Promise<VxlanDevice> {
     const tap = createTap(config.name, uplink.specs.length, VNET_PLAIN, overlayOffloads(capabilities));
+    const device = new VxlanDevice(index, config, place, uplink, tap, host);
     try {
-      await host.setLink(config.name, {
-        mtu: config.mtu ?? place.nic.mtu - OUTER_LENGTH_IPV4,
-        ...(config.address === null ? {} : { address: config.address }),
-        gsoMaxSize: GSO_MAX_SIZE,
-        up: true,
-      });
+      const address = config.address === null ? {} : { address: config.address };
+      await host.setLink(config.name, { mtu: device.#mtu, ...address, gsoMaxSize: GSO_MAX_SIZE, up: true });
     } catch (error) {
       closeTap(tap);
       throw error;
     }
-    return new VxlanDevice(index, config, place, uplink, tap, host);
+    return device;
   }
 
+  /** As configured, or as it was renamed. */
   get name(): string {
     return this.config.name;
   }
 
-  /** What worker `worker` gets. */
-  spec(worker: number, capabilities: Capabilities): DeviceSpec {
-    const { index: uplink } = this.uplink.specs[worker];
-    return {
-      index: this.index,
-      vni: this.config.id,
-      uplink,
-      tap: this.#tap.queues[worker],
+  /** What each worker gets. */
+  specs(capabilities: Capabilities): DeviceSpec[] {
+    const { index, uplink, config } = this;
+    return this.#tap.queues.map((tap) => ({
+      index,
+      vni: config.id,
+      uplink: uplink.index,
+      tap,
       mergeUdp: capabilities.uso,
-    };
+    }));
   }
 
-  /** The TAP's MAC as it is now, in two big-endian parts. */
-  async mac(): Promise<{ high: number; low: number } | undefined> {
-    const mac = (await this.#host.link(this.name))?.mac;
-    const bytes = mac === undefined ? undefined : parseMac(mac);
-    return bytes && { high: macHigh(bytes, 0), low: macLow(bytes, 0) };
+  /** The TAP's MAC as it is now, 6 bytes; undefined when the TAP was deleted. */
+  mac(): Uint8Array | undefined {
+    return tapMac(this.#tap);
+  }
+
+  /** Takes over the name that `ip link set NAME name` gave the TAP; whether there is another one. */
+  followName(): boolean {
+    const name = tapName(this.#tap);
+    if (name === undefined || name === this.name) return false;
+    this.config = { ...this.config, name };
+    return true;
+  }
+
+  /** Gives the TAP the MTU that suits its NIC, unless somebody has chosen one. */
+  async followMtu(): Promise<void> {
+    if (this.config.mtu !== null) return;
+    const mtu = defaultMtu(this.place);
+    const link = await this.#host.link(this.name);
+    if (mtu === this.#mtu || link?.mtu !== this.#mtu) return;
+    await this.#host.setLink(this.name, { mtu });
+    this.#mtu = mtu;
   }
 
   /** The device as `ip -j -s -d link show` has it, with the words of a vxlan device instead of the TAP's. */
   async record(state: Omit<LinkRecord['uvxlan'], 'uplink' | 'reason' | 'workers'>): Promise<LinkRecord> {
-    const rows = await this.#host.iproute.json<LinkRecord[]>('ip', [
-      '-j',
-      '-s',
-      '-d',
-      'link',
-      'show',
-      'dev',
-      this.name,
-    ]);
     const { kind: uplink, reason, specs } = this.uplink;
     return {
-      ...rows[0],
-      linkinfo: { info_kind: 'vxlan', info_data: vxlanInfo(this.config, this.place.local, this.place.nic.name) },
+      ...(await this.#kernelRecord()),
+      linkinfo: {
+        info_kind: 'vxlan',
+        info_data: vxlanInfo(this.config, this.place.local, this.place.nic?.name ?? null),
+      },
       uvxlan: { uplink, reason, workers: specs.length, ...state },
     };
+  }
+
+  async #kernelRecord(): Promise<LinkRecord> {
+    const { name } = this;
+    try {
+      return (await this.#host.iproute.json<LinkRecord[]>('ip', ['-j', '-s', '-d', 'link', 'show', 'dev', name]))[0];
+    } catch (error) {
+      if (!(error instanceof CommandFailed)) throw error;
+      throw new CommandError(`${name} is in another network namespace now: look at it there with 'ip link'`, 'ENODEV');
+    }
   }
 
   close(): void {
     closeTap(this.#tap);
   }
+}
+
+/** What is left of the NIC's MTU, or of Ethernet's. */
+function defaultMtu({ nic, local }: Place): number {
+  return (nic?.mtu ?? 1500) - (local.includes(':') ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4);
 }

@@ -1,4 +1,5 @@
 /** Where frames go: joins the FDB's writer with the resolver that finds the way to each of its next hops. */
+import { VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { FdbWriter } from '../fdb/writer.ts';
 import type { VxlanDevice } from './device.ts';
@@ -11,29 +12,41 @@ import { Resolver } from './resolver.ts';
 /** The kernel's ip_default_ttl. */
 const DEFAULT_TTL = 64;
 const ZERO_MAC = '00:00:00:00:00:00';
-/** A socket's packets are fragmented by the kernel: whatever a TAP hands out fits. */
-const ANY_MTU = 0xffff;
+/** Fields of an entry that has none of its own. */
+const PLAIN_ENTRY: Omit<FdbEntry, 'mac' | 'dst'> = { port: null, vni: null, via: null, state: 'permanent' };
 
 export type FdbChange = 'add' | 'append' | 'replace';
+
+interface NextHop {
+  readonly device: VxlanDevice;
+  readonly ip: string;
+  readonly port: number;
+  readonly vni: number;
+  readonly via: string;
+}
 
 export class Forwarding {
   readonly #writer: FdbWriter;
   readonly #resolver: Resolver;
   readonly #devices = new Map<number, VxlanDevice>();
-  /** Next hop -> its VTEP, port and VNI, and its device. */
-  readonly #nextHops = new Map<number, { device: VxlanDevice; ip: string; port: number; vni: number }>();
+  readonly #nextHops = new Map<number, NextHop>();
 
   constructor(host: Host, warn: (message: string) => void) {
     this.#writer = new FdbWriter({
-      onNextHop: (index, { device, ip, port, vni, via }) =>
-        this.#want(index, this.#devices.get(device)!, ip, port, vni, via),
-      onRelease: (index) => this.#release(index),
+      onNextHop: (index, { device, ip, port, vni, via }) => {
+        this.#nextHops.set(index, { device: this.#devices.get(device)!, ip, port, vni, via });
+        this.#want(index);
+      },
+      onRelease: (index) => {
+        this.#nextHops.delete(index);
+        this.#resolver.release(index);
+      },
     });
     this.#resolver = new Resolver(
       host,
       {
-        publish: (index, path) => this.#write(index, path),
-        unresolve: (index) => this.#writer.unresolve(index),
+        publish: (index, path) => this.#publish(index, path),
+        unresolve: (index) => this.#publish(index, undefined),
       },
       { warn },
     );
@@ -45,13 +58,32 @@ export class Forwarding {
     return { fdb: table.buffer, nextHops: nextHops.buffer, lists: lists.buffer };
   }
 
+  /** Takes the device's entries of the configuration as well. */
   addDevice(device: VxlanDevice): void {
-    const { index, name, config } = device;
+    const { index, name, config, place } = device;
     this.#devices.set(index, device);
-    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family: 4 });
-    if (config.remote !== null) this.change('append', device, { ...NO_ENTRY, mac: ZERO_MAC, dst: config.remote });
+    const family = place.local.includes(':') ? 6 : 4;
+    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family });
+    if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
     // A MAC that may have several remotes is named once for each of them.
     for (const entry of config.fdb) this.change('append', device, entry);
+  }
+
+  /** The device has another uplink, NIC, address or name: finds the way to each of its next hops again. */
+  moveDevice(device: VxlanDevice): void {
+    const { index, name, config, place } = device;
+    const family = place.local.includes(':') ? 6 : 4;
+    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family });
+    for (const [nextHop, hop] of this.#nextHops) {
+      if (hop.device !== device) continue;
+      this.#resolver.release(nextHop);
+      this.#want(nextHop);
+    }
+  }
+
+  removeDevice(device: VxlanDevice): void {
+    this.#writer.removeDevice(device.index, performance.now());
+    this.#devices.delete(device.index);
   }
 
   change(change: FdbChange, device: VxlanDevice, entry: FdbEntry): void {
@@ -99,42 +131,35 @@ export class Forwarding {
     await this.#resolver.stop();
   }
 
-  #want(index: number, device: VxlanDevice, ip: string, port: number, vni: number, via: string): void {
-    this.#nextHops.set(index, { device, ip, port, vni });
+  /** Until its way is known, and for good where sockets carry it, the host's stack finds it. */
+  #want(index: number): void {
+    const { device, ip, via } = this.#nextHops.get(index)!;
     const { local, nic } = device.place;
-    if (device.uplink.kind === 'udp') {
-      // The kernel finds the way; the template only tells the address and port to send to.
-      this.#write(index, { sourceMac: ZERO_MAC, destinationMac: ZERO_MAC, source: local, mtu: ANY_MTU });
-    } else {
-      this.#resolver.add(index, { remote: ip, local, dev: via || nic.name });
-    }
+    this.#publish(index, undefined);
+    if (device.uplink.kind === 'redirect') this.#resolver.add(index, { remote: ip, local, dev: via || nic!.name });
   }
 
-  #release(index: number): void {
-    const { device } = this.#nextHops.get(index)!;
-    this.#nextHops.delete(index);
-    if (device.uplink.kind !== 'udp') this.#resolver.release(index);
-  }
-
-  #write(index: number, path: Pick<Path, 'sourceMac' | 'destinationMac' | 'source' | 'mtu'>): void {
+  #publish(index: number, found: Path | undefined): void {
     const { device, ip, port, vni } = this.#nextHops.get(index)!;
     const { ttl, udpcsum } = device.config;
+    const { local, nic } = device.place;
+    // Whole frames leave through the uplink's own NIC only.
+    const path = found?.dev === nic?.name ? found : undefined;
     const template = buildTemplate({
-      sourceMac: path.sourceMac,
-      destinationMac: path.destinationMac,
-      source: path.source,
+      sourceMac: path?.sourceMac ?? ZERO_MAC,
+      destinationMac: path?.destinationMac ?? ZERO_MAC,
+      source: path?.source ?? local,
       destination: ip,
       port,
       vni,
-      mtu: path.mtu,
+      mtu: path?.mtu ?? 0,
       ttl: ttl || DEFAULT_TTL,
       tos: 0,
       df: false,
-      udpChecksum: udpcsum,
-      uplink: device.uplink.specs[0].index,
+      // On IPv6 `noudpcsum` does not apply (Linux: vxlan's udp6zerocsumtx is a flag of its own).
+      udpChecksum: udpcsum || local.includes(':'),
+      uplink: device.uplink.index,
     });
-    this.#writer.publish(index, template);
+    this.#writer.publish(index, template, path ? undefined : VIA_HOST);
   }
 }
-
-const NO_ENTRY: Omit<FdbEntry, 'mac' | 'dst'> = { port: null, vni: null, via: null, state: 'permanent' };

@@ -1,11 +1,12 @@
 /** Opens and closes uplinks, and chooses their kind: what `uplink auto` takes, and why. */
 import { readFileSync } from 'node:fs';
-import type { UplinkSpec } from '../dataplane/worker.ts';
+import type { UplinkSpec } from '../dataplane/task.ts';
 import { type Capabilities, uplinkOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
 import { openUdpSocket } from '../system/socket.ts';
 import { closeTap, createTap, type TapDevice } from '../system/tun.ts';
 import { VNET_TUNNEL } from '../system/vnet.ts';
+import { parseIp } from '../wire/address.ts';
 import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
@@ -15,22 +16,26 @@ import { attachRedirect, detachRedirect, type Redirect } from './traffic-control
 export type UplinkKind = 'redirect' | 'udp';
 
 export interface UplinkRequest {
-  readonly index: number;
   readonly choice: UplinkChoice;
-  readonly nic: Link;
+  /** undefined: the route to each VTEP decides. */
+  readonly nic: Link | undefined;
   /** Our VTEP address. */
   readonly local: string;
   readonly port: number;
   /** [0, 0]: the host's ip_local_port_range. */
   readonly sourcePorts: readonly [number, number];
+  /** 0: the host's default. */
   readonly ttl: number;
   readonly udpChecksum: boolean;
-  readonly workers: number;
+  /** Another uplink of ours has the address and port already, and both receive. */
+  readonly shared: boolean;
 }
 
 export interface Uplink {
+  readonly index: number;
   readonly kind: UplinkKind;
   readonly reason: string;
+  readonly request: UplinkRequest;
   /** Name of the uplink's TAP; undefined for udp. */
   readonly tap: string | undefined;
   /** What each worker gets. */
@@ -40,49 +45,113 @@ export interface Uplink {
 
 /** Sending sockets of a udp uplink: as many source ports tell flows apart on the network. */
 const SENDERS = 16;
+/** The same for the few packets of a redirect uplink that have to go through the host's stack. */
+const SENDERS_VIA_HOST = 1;
 const PORT_TRIES = 200;
 /** A frame of the NIC's MTU with two tags. */
 const FRAMING = ETHER_HEADER + 2 * VLAN_TAG;
+const ETHERNET_MTU = 1500;
 
-/** The source ports that a request stands for, the second exclusive.. */
-export function sourcePortRange([low, high]: readonly [number, number]): [number, number] {
-  if (low < high) return [low, high];
-  const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1')
-    .trim()
-    .split(/\s+/)
-    .map(Number);
-  return [first, last];
+/** What makes devices share an uplink. */
+export function uplinkKey({
+  choice,
+  nic,
+  local,
+  port,
+  sourcePorts,
+  ttl,
+  udpChecksum,
+}: Omit<UplinkRequest, 'shared'>): string {
+  return JSON.stringify([choice, nic?.ifindex, local, port, sourcePorts, ttl, udpChecksum]);
 }
 
 /**
  * Opens an uplink of the kind asked for; for `auto` the first that works here. Throws, and leaves nothing behind, when the port
  * is taken, or when the kind asked for does not work.
  */
-export async function openUplink(host: Host, capabilities: Capabilities, request: UplinkRequest): Promise<Uplink> {
-  const receivers: number[] = [];
+export async function openUplink(
+  host: Host,
+  capabilities: Capabilities,
+  index: number,
+  workers: number,
+  request: UplinkRequest,
+): Promise<Uplink> {
+  const sockets: Sockets = { receivers: [], senders: [] };
   try {
-    openReceivers(receivers, capabilities, request);
+    openReceivers(sockets.receivers, capabilities, workers, request);
     const { kind, reason } = await choose(host, capabilities, request);
-    if (kind === 'udp') return openUdp(receivers, capabilities, request, reason);
+    openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
+    const common = { index, reason, request, sockets, capabilities };
+    if (kind === 'udp') return udpUplink(common);
     try {
-      return await openRedirect(host, receivers, capabilities, request, reason);
+      return await redirectUplink(host, common);
     } catch (error) {
       if (request.choice !== 'auto') throw error;
-      return openUdp(receivers, capabilities, request, `redirect does not work here: ${(error as Error).message}`);
+      openSenders(sockets.senders, SENDERS - SENDERS_VIA_HOST, request);
+      return udpUplink({ ...common, reason: `redirect does not work here: ${(error as Error).message}` });
     }
   } catch (error) {
-    for (const fd of receivers) libc.close(fd);
+    closeSockets(sockets);
     throw error;
   }
 }
 
-/** Sockets on the VXLAN port: udp's receiving half; redirect's slow path, which also keeps the port ours. */
-function openReceivers(receivers: number[], capabilities: Capabilities, { local, port, workers }: UplinkRequest): void {
+interface Sockets {
+  /** On the VXLAN port, one a worker: udp's receiving half; redirect's slow path, which also keeps the port ours. */
+  readonly receivers: number[];
+  readonly senders: number[];
+}
+
+interface Common {
+  readonly index: number;
+  readonly reason: string;
+  readonly request: UplinkRequest;
+  readonly sockets: Sockets;
+  readonly capabilities: Capabilities;
+}
+
+function openReceivers(receivers: number[], { gro }: Capabilities, workers: number, request: UplinkRequest): void {
+  const { port, shared } = request;
+  const address = parseIp(request.local)!;
   // Once without SO_REUSEPORT, so that a process that shares its own port does not share it with us.
-  libc.close(openUdpSocket({ address: local, port }));
-  for (let i = 0; i < workers; i++) {
-    receivers.push(openUdpSocket({ address: local, port, reusePort: true, gro: capabilities.gro }));
+  if (!shared) libc.close(openUdpSocket({ address, port }));
+  for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ address, port, reusePort: true, gro }));
+}
+
+/** Binds `count` more sockets to source ports of the range. */
+function openSenders(senders: number[], count: number, request: UplinkRequest): void {
+  const { local, sourcePorts, ttl, udpChecksum, nic } = request;
+  const [first, end] = sourcePortRange(sourcePorts);
+  const address = parseIp(local)!;
+  const tried = new Set<number>();
+  let failure: unknown;
+  for (let tries = 0; count > 0 && tried.size < end - first && tries < PORT_TRIES; tries++) {
+    const port = first + Math.floor(Math.random() * (end - first));
+    if (tried.has(port)) continue;
+    tried.add(port);
+    try {
+      senders.push(openUdpSocket({ address, port, ttl, noChecksum: !udpChecksum, device: nic?.name }));
+      count--;
+    } catch (error) {
+      failure = error; // taken by another process: the next one will do
+    }
   }
+  if (senders.length === 0) throw failure;
+}
+
+function closeSockets({ receivers, senders }: Sockets): void {
+  for (const fd of [...receivers, ...senders]) libc.close(fd);
+}
+
+/** The source ports that a request stands for, the second exclusive. */
+export function sourcePortRange([low, high]: readonly [number, number]): [number, number] {
+  if (low < high) return [low, high];
+  if (low > 0) return [low, low + 1];
+  const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1')
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return [first, last];
 }
 
 async function choose(
@@ -91,8 +160,7 @@ async function choose(
   { choice, nic }: UplinkRequest,
 ): Promise<{ kind: UplinkKind; reason: string }> {
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
-  const obstacle =
-    nic.type === 'ether' ? await probeRedirect(host, capabilities) : `${nic.name} is not an Ethernet device`;
+  const obstacle = await redirectObstacle(host, capabilities, nic);
   if (obstacle === undefined) {
     const offload = capabilities.tunnelGso ? 'with tunnel GSO' : 'without tunnel GSO';
     return { kind: 'redirect', reason: choice === 'auto' ? `its probe passed, ${offload}` : `asked for, ${offload}` };
@@ -102,55 +170,38 @@ async function choose(
   return { kind: 'udp', reason: `redirect does not work here: ${obstacle}` };
 }
 
-function openUdp(receivers: number[], capabilities: Capabilities, request: UplinkRequest, reason: string): Uplink {
-  const senders = openSenders(request);
-  const offloads = { tunnelGso: false, udpGso: capabilities.udpGso };
-  const specs = receivers.map((receiver) => ({
-    ...common(request),
+/** Why redirect cannot be used; undefined when it can. */
+async function redirectObstacle(
+  host: Host,
+  capabilities: Capabilities,
+  nic: Link | undefined,
+): Promise<string | undefined> {
+  if (nic === undefined) return 'without dev, the route to each VTEP decides which NIC to use';
+  if (nic.type !== 'ether') return `${nic.name} is not an Ethernet device`;
+  return probeRedirect(host, capabilities);
+}
+
+function udpUplink({ index, reason, request, sockets, capabilities }: Common): Uplink {
+  const specs = sockets.receivers.map((receiver) => ({
+    ...spec(index, request, capabilities, sockets, receiver),
     kind: 'udp' as const,
-    offloads,
-    receiver,
-    senders,
+    tap: -1,
   }));
   return {
+    index,
     kind: 'udp',
     reason,
+    request,
     tap: undefined,
     specs,
-    async close() {
-      for (const fd of [...receivers, ...senders]) libc.close(fd);
-    },
+    close: async () => closeSockets(sockets),
   };
 }
 
-function openSenders({ local, sourcePorts, ttl, udpChecksum }: UplinkRequest): number[] {
-  const [first, end] = sourcePortRange(sourcePorts);
-  const senders: number[] = [];
-  const tried = new Set<number>();
-  let failure: unknown;
-  for (let tries = 0; senders.length < SENDERS && tried.size < end - first && tries < PORT_TRIES; tries++) {
-    const port = first + Math.floor(Math.random() * (end - first));
-    if (tried.has(port)) continue;
-    tried.add(port);
-    try {
-      senders.push(openUdpSocket({ address: local, port, ttl, noChecksum: !udpChecksum }));
-    } catch (error) {
-      failure = error; // taken by another process: the next one will do
-    }
-  }
-  if (senders.length === 0) throw failure;
-  return senders;
-}
-
-async function openRedirect(
-  host: Host,
-  receivers: number[],
-  capabilities: Capabilities,
-  request: UplinkRequest,
-  reason: string,
-): Promise<Uplink> {
-  const { nic, local, port, workers } = request;
-  const tap: TapDevice = createTap('uvxup%d', workers, VNET_TUNNEL, uplinkOffloads(capabilities));
+async function redirectUplink(host: Host, { index, reason, request, sockets, capabilities }: Common): Promise<Uplink> {
+  const { local, port } = request;
+  const nic = request.nic!;
+  const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
   let redirect: Redirect;
   try {
     redirect = await attachRedirect(host, { nic: nic.name, uplink: tap.name, local, port });
@@ -158,18 +209,16 @@ async function openRedirect(
     closeTap(tap);
     throw error;
   }
-  const offloads = { tunnelGso: capabilities.tunnelGso, udpGso: capabilities.uso };
-  const specs = receivers.map((receiver, worker) => ({
-    ...common(request),
+  const specs = sockets.receivers.map((receiver, worker) => ({
+    ...spec(index, request, capabilities, sockets, receiver),
     kind: 'redirect' as const,
-    offloads,
-    receiver,
-    senders: [],
     tap: tap.queues[worker],
   }));
   return {
+    index,
     kind: 'redirect',
     reason,
+    request,
     tap: tap.name,
     specs,
     async close() {
@@ -177,12 +226,28 @@ async function openRedirect(
         await detachRedirect(host, redirect);
       } finally {
         closeTap(tap);
-        for (const fd of receivers) libc.close(fd);
+        closeSockets(sockets);
       }
     },
   };
 }
 
-function common({ index, port, sourcePorts, nic }: UplinkRequest) {
-  return { index, port, sourcePorts: sourcePortRange(sourcePorts), largestFrame: nic.mtu + FRAMING };
+function spec(
+  index: number,
+  { port, local, sourcePorts, nic }: UplinkRequest,
+  { tunnelGso, uso, udpGso }: Capabilities,
+  { senders }: Sockets,
+  receiver: number,
+): Omit<UplinkSpec, 'kind' | 'tap'> {
+  return {
+    index,
+    offloads: { tunnelGso, udpGso: uso },
+    socketGso: udpGso,
+    port,
+    family: local.includes(':') ? 6 : 4,
+    sourcePorts: sourcePortRange(sourcePorts),
+    largestFrame: (nic?.mtu ?? ETHERNET_MTU) + FRAMING,
+    receiver,
+    senders,
+  };
 }

@@ -21,8 +21,10 @@ import { get16, get32, put16 } from '../wire/bytes.ts';
 import { fold, pseudoSum4, pseudoSum6, putChecksum, putSum } from '../wire/checksum.ts';
 import {
   IPV4_CHECKSUM,
+  IPV4_DONT_FRAGMENT,
   IPV4_FRAGMENT,
   IPV4_HEADER,
+  IPV4_ID,
   IPV4_SOURCE,
   IPV4_TOTAL_LENGTH,
   PROTOCOL_TCP,
@@ -48,6 +50,8 @@ import { IOVEC, type PacketMemory } from './memory.ts';
 import type { Port } from './port.ts';
 
 const MAX_MERGED = 128;
+/** Virtio header, first frame, further payloads. */
+const IOVECS_BYTES = (MAX_MERGED + 1) * IOVEC;
 /** A merged frame's IP length is 16 bits; the margin is for Ethernet and IPv6 headers. */
 const MAX_BYTES = 65535 - 60;
 
@@ -83,7 +87,7 @@ export class Coalescer {
     this.#counters = counters;
     this.#scope = scope;
     this.#mergeUdp = mergeUdp;
-    this.#iovecs = memory.take((MAX_MERGED + 1) * IOVEC);
+    this.#iovecs = memory.take(IOVECS_BYTES);
     this.#vnet = memory.take(VNET_PLAIN);
     memory.setIovec(this.#iovecs, 0, this.#vnet, VNET_PLAIN);
   }
@@ -105,8 +109,11 @@ export class Coalescer {
         network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
       const tcp = protocol === PROTOCOL_TCP;
       if (total <= length && total >= transport + (tcp ? TCP_HEADER : UDP_HEADER)) {
-        // Options and extension headers are not compared, so what has any is not merged.
-        const plain = transport === network + (ipv4 ? IPV4_HEADER : IPV6_HEADER);
+        // Options and extension headers are not compared, so what has any is not merged. A merged frame gets an IPv4
+        // checksum of its own, which must not hide that a segment's was wrong.
+        const plain = ipv4
+          ? transport === network + IPV4_HEADER && this.#sum(ip, IPV4_HEADER) === 0xffff
+          : transport === network + IPV6_HEADER;
         if (tcp) this.#addTcp(frame, length, network, transport, total, plain, maybeUnfinished);
         else this.#addUdp(frame, length, network, transport, total, plain, maybeUnfinished);
         return;
@@ -145,6 +152,11 @@ export class Coalescer {
     this.#count = 0;
   }
 
+  close(): void {
+    this.#memory.give(this.#iovecs, IOVECS_BYTES);
+    this.#memory.give(this.#vnet, VNET_PLAIN);
+  }
+
   #addTcp(
     frame: number,
     length: number,
@@ -173,7 +185,7 @@ export class Coalescer {
     if (
       this.#joins(frame, network, transport, headerLength, payload, false) &&
       sequence === this.#nextSequence &&
-      this.#equal(frame, transport + TCP_ACK, 4) &&
+      this.#equal(frame, transport + TCP_ACK, 5) && // and the data offset with its reserved bits
       this.#equal(frame, transport + TCP_WINDOW, 2) &&
       this.#equal(frame, transport + TCP_HEADER, headerLength - transport - TCP_HEADER)
     ) {
@@ -278,10 +290,20 @@ export class Coalescer {
     const same = this.#ipv4
       ? this.#equal(frame, network, IPV4_TOTAL_LENGTH) && // version, header length, TOS
         this.#equal(frame, network + IPV4_FRAGMENT, 4) && // flags, TTL, protocol
-        this.#equal(frame, network + IPV4_SOURCE, 8)
+        this.#equal(frame, network + IPV4_SOURCE, 8) &&
+        this.#continuesId(frame + network)
       : this.#equal(frame, network, IPV6_PAYLOAD_LENGTH) && // version, traffic class, flow label
         this.#equal(frame, network + IPV6_NEXT_HEADER, 34);
     return same && this.#equal(frame, transport, 4) && this.#equal(frame, 0, network);
+  }
+
+  /**
+   * Whether the IPv4 id is the one that segmentation would give the next segment. Where DF is set an id means nothing (RFC 6864, 4).
+   */
+  #continuesId(ip: number): boolean {
+    const { u8 } = this.#memory;
+    if ((u8[ip + IPV4_FRAGMENT] & (IPV4_DONT_FRAGMENT >> 8)) !== 0) return true;
+    return get16(u8, ip + IPV4_ID) === ((get16(u8, this.#first + this.#network + IPV4_ID) + this.#count) & 0xffff);
   }
 
   /** Whether `length` bytes at an offset of the frame equal the open super-frame's. */

@@ -5,7 +5,7 @@
  * What goes in comes out, or is dropped under a name:
  *     device:  tx_frames + tx_replicas + tx_segments = tx_packets + tx drops
  *              rx_packets = rx_frames + rx drops
- *     uplink:  rx_packets = rx_packets of its devices + rx drops of the uplink
+ *     uplinks of one port: rx_packets = rx_packets of their devices + rx drops of the uplinks
  * A super-frame that stays whole counts as one; the packets of a GRO train count one each.
  */
 import { DROPS, type DropName } from './drops.ts';
@@ -73,11 +73,12 @@ const sumOf = (counters: Float64Array, at: number, indices: readonly number[]): 
   indices.reduce((sum, index) => sum + counters[at + index], 0);
 
 /**
- * After a worker failed: what went into its blocks and neither came out nor was dropped was lost with it. `uplink` is the first
- * word of an uplink's block, `devices` those of the devices that it serves.
+ * After a worker failed: what went into its blocks and neither came out nor was dropped was lost with it. `uplinks` are the first
+ * words of the blocks of uplinks, `devices` those of the devices that they serve together.
  */
-export function settle(counters: Float64Array, uplink: number, devices: readonly number[]): void {
-  let arrived = counters[uplink + COUNTER.rx_packets] - sumOf(counters, uplink, RX_DROPS);
+export function settle(counters: Float64Array, uplinks: readonly number[], devices: readonly number[]): void {
+  let arrived = 0;
+  for (const at of uplinks) arrived += counters[at + COUNTER.rx_packets] - sumOf(counters, at, RX_DROPS);
   for (const at of devices) {
     const taken = [COUNTER.tx_frames, COUNTER.tx_replicas, COUNTER.tx_segments];
     counters[at + COUNTER.tx_worker_lost] +=
@@ -87,5 +88,5 @@ export function settle(counters: Float64Array, uplink: number, devices: readonly
       received - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
     arrived -= received;
   }
-  counters[uplink + COUNTER.rx_worker_lost] += arrived;
+  counters[uplinks[0] + COUNTER.rx_worker_lost] += arrived;
 }

@@ -19,6 +19,12 @@ export const DROPS = [
     advice: 'Look for the program that writes raw frames to the device.',
   },
   {
+    name: 'tx_malformed',
+    direction: 'tx',
+    meaning: "A super-frame's offload metadata contradicts its headers.",
+    advice: 'Look for the program that writes frames with a virtio header to the device.',
+  },
+  {
     name: 'tx_no_remote',
     direction: 'tx',
     meaning: "The FDB has no entry for the frame's destination, and no default (all-zeros) entry.",

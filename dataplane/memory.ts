@@ -36,6 +36,8 @@ export class PacketMemory {
   readonly view: DataView;
   #next: number;
   readonly #end: number;
+  /** Given back, by size. */
+  readonly #free = new Map<number, number[]>();
 
   constructor(share: MemoryShare, worker: number) {
     const { buffer } = share.memory;
@@ -50,12 +52,29 @@ export class PacketMemory {
     this.#end = this.#next + WORKER_BYTES;
   }
 
-  /** Takes the next `bytes` of the worker's slice, 64-byte aligned. Called while a worker sets itself up, never later. */
+  /**
+   * Takes `bytes` of the worker's slice, 64-byte aligned: for what is laid out when a device or an uplink comes, never for a packet.
+   * Structures come zeroed, whatever was there before the worker failed and was started again; large buffers do not, since the
+   * operating system commits a page when it is first touched.
+   */
   take(bytes: number): number {
+    const at = this.#free.get(bytes)?.pop() ?? this.#extend(bytes);
+    if (bytes < PAGE) this.u8.fill(0, at, at + bytes);
+    return at;
+  }
+
+  #extend(bytes: number): number {
     const at = this.#next;
     this.#next = (at + bytes + 63) & ~63;
     if (this.#next > this.#end) throw new Error(`a worker's packet memory (${WORKER_BYTES} bytes) is too small`);
     return at;
+  }
+
+  /** Gives back what `take(bytes)` returned, for the next one that takes as much. */
+  give(at: number, bytes: number): void {
+    const given = this.#free.get(bytes);
+    if (given) given.push(at);
+    else this.#free.set(bytes, [at]);
   }
 
   /** Writes struct iovec number `index` of the array at `iovecs`: `length` bytes at offset `at`. */

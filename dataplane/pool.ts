@@ -1,11 +1,21 @@
-/** The workers, seen from the main thread: starts them on a thread pool, starts a failed one again, ends them. */
+/** The workers, seen from the main thread: starts them on a thread pool, tells them what comes and goes, starts a failed one again. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
-import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
 import { sharePacketMemory } from './memory.ts';
-import type { DeviceSpec, Shared, UplinkSpec, WorkerTask } from './worker.ts';
+import {
+  CONTROL_FAIL,
+  CONTROL_STOP,
+  type DeviceSpec,
+  type Shared,
+  type UplinkSpec,
+  type WorkerCommand,
+  type WorkerReport,
+  type WorkerTask,
+} from './task.ts';
 
 export interface PoolOptions {
   readonly workers: number;
@@ -14,6 +24,8 @@ export interface PoolOptions {
   readonly lists: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
   readonly onFailure: (worker: number, error: Error) => void;
+  /** Called when a device's TAP is gone, once or more often. */
+  readonly onGone: (device: number) => void;
 }
 
 const EFD_NONBLOCK = 0o4000;
@@ -21,41 +33,57 @@ const EFD_CLOEXEC = 0o2000000;
 /** A worker that fails at once every time would otherwise keep the machine busy with starting it. */
 const RESTART_MILLISECONDS = 100;
 
+interface WorkerState {
+  readonly eventfd: number;
+  port: MessagePort | undefined;
+  /** Commands that wait for an answer, by id. */
+  readonly waiting: Map<number, { resolve(): void; reject(error: Error): void }>;
+  running: Promise<void>;
+}
+
 export class WorkerPool {
-  readonly shared: Shared;
   readonly counters: Float64Array;
-  readonly #options: PoolOptions;
-  readonly #pool: Piscina;
-  readonly #eventfd: number;
-  readonly #records: Int32Array;
-  readonly #control: Int32Array;
-  readonly #running: Promise<void>[] = [];
-  #stopping = false;
   /** How often a worker was started again. */
   restarts = 0;
+  readonly #shared: Shared;
+  readonly #options: PoolOptions;
+  readonly #pool: Piscina;
+  readonly #control: Int32Array;
+  readonly #records: Int32Array;
+  readonly #workers: WorkerState[] = [];
+  /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
+  readonly #uplinks = new Map<number, readonly UplinkSpec[]>();
+  readonly #devices = new Map<number, readonly DeviceSpec[]>();
+  #stopping = false;
+  #commands = 0;
 
   constructor(options: PoolOptions) {
     const { workers, fdb, nextHops, lists } = options;
     this.#options = options;
-    this.shared = {
+    this.#shared = {
       packets: sharePacketMemory(workers),
       counters: allocateCounters(workers),
       fdb,
       nextHops,
       lists,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
-      control: new SharedArrayBuffer(64),
+      control: new SharedArrayBuffer((CONTROL_FAIL + workers) * 4),
     };
-    this.counters = new Float64Array(this.shared.counters);
-    this.#control = new Int32Array(this.shared.control);
-    this.#records = new Int32Array(this.shared.devices);
-    this.#eventfd = libc.check(libc.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'workers', 'eventfd');
+    this.counters = new Float64Array(this.#shared.counters);
+    this.#control = new Int32Array(this.#shared.control);
+    this.#records = new Int32Array(this.#shared.devices);
     this.#pool = new Piscina({
       filename: new URL('./worker.js', import.meta.url).href,
       minThreads: workers,
       maxThreads: workers,
       concurrentTasksPerWorker: 1,
     });
+    for (let worker = 0; worker < workers; worker++) {
+      const eventfd = libc.check(libc.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'workers', 'eventfd');
+      const state: WorkerState = { eventfd, port: undefined, waiting: new Map(), running: Promise.resolve() };
+      this.#workers.push(state);
+      state.running = this.#keepRunning(worker, state);
+    }
   }
 
   /** Tells the workers a device's MAC, as two big-endian parts. */
@@ -64,39 +92,102 @@ export class WorkerPool {
     this.#records[device * DEVICE_RECORD + DEVICE_MAC_LOW] = low;
   }
 
-  /** Starts worker `worker` on its queues of the uplinks and devices. */
-  start(worker: number, uplinks: readonly UplinkSpec[], devices: readonly DeviceSpec[]): void {
-    const task = { worker, shared: this.shared, eventfd: this.#eventfd, uplinks, devices };
-    this.#running.push(this.#keepRunning(task));
+  /** One spec a worker. Resolves when all workers have it; so do the others. */
+  addUplink(specs: readonly UplinkSpec[]): Promise<void> {
+    this.#uplinks.set(specs[0].index, specs);
+    return this.#tellAll((worker) => ({ addUplink: specs[worker] }));
   }
 
-  async #keepRunning(task: WorkerTask): Promise<void> {
-    while (!this.#stopping) {
-      try {
-        await this.#pool.run(task);
-      } catch (error) {
-        if (this.#stopping) return;
-        this.restarts++;
-        this.#options.onFailure(task.worker, error as Error);
-        await new Promise((resolve) => setTimeout(resolve, RESTART_MILLISECONDS));
-      }
-    }
+  /** Its descriptors may be closed when this resolves. */
+  removeUplink(index: number): Promise<void> {
+    this.#uplinks.delete(index);
+    return this.#tellAll(() => ({ removeUplink: index }));
+  }
+
+  addDevice(specs: readonly DeviceSpec[]): Promise<void> {
+    this.#devices.set(specs[0].index, specs);
+    return this.#tellAll((worker) => ({ addDevice: specs[worker] }));
+  }
+
+  /** Its descriptors may be closed when this resolves. */
+  removeDevice(index: number): Promise<void> {
+    this.#devices.delete(index);
+    return this.#tellAll(() => ({ removeDevice: index }));
   }
 
   /** Makes a worker fail once, for tests of recovery. */
   fail(worker: number): void {
     Atomics.store(this.#control, CONTROL_FAIL + worker, 1);
+    this.#wake(this.#workers[worker]);
   }
 
   /** Ends all workers; their descriptors may be closed afterwards. */
   async stop(): Promise<void> {
     this.#stopping = true;
     Atomics.store(this.#control, CONTROL_STOP, 1);
-    const one = Buffer.alloc(8);
-    one.writeUInt8(1);
-    libc.write(this.#eventfd, libc.addressOf(one), one.length);
-    await Promise.all(this.#running);
+    for (const state of this.#workers) this.#wake(state);
+    await Promise.all(this.#workers.map(({ running }) => running));
     await this.#pool.destroy();
-    libc.close(this.#eventfd);
+    for (const { eventfd } of this.#workers) libc.close(eventfd);
+  }
+
+  async #keepRunning(worker: number, state: WorkerState): Promise<void> {
+    while (!this.#stopping) {
+      const { port1, port2 } = new MessageChannel();
+      state.port = port1;
+      port1.on('message', (report: WorkerReport) => this.#receive(state, report));
+      const specs = <T>(all: ReadonlyMap<number, readonly T[]>): T[] => [...all.values()].map((each) => each[worker]);
+      const task: WorkerTask = {
+        worker,
+        shared: this.#shared,
+        eventfd: state.eventfd,
+        messages: port2,
+        uplinks: specs(this.#uplinks),
+        devices: specs(this.#devices),
+      };
+      // It begins with all that there is, so what was asked of its predecessor is done.
+      for (const { resolve } of state.waiting.values()) resolve();
+      state.waiting.clear();
+      try {
+        await this.#pool.run(task, { transferList: [port2] });
+      } catch (error) {
+        if (!this.#stopping) {
+          this.restarts++;
+          this.#options.onFailure(worker, error as Error);
+          await sleep(RESTART_MILLISECONDS);
+        }
+      } finally {
+        port1.close();
+      }
+    }
+    for (const { resolve } of state.waiting.values()) resolve();
+  }
+
+  #receive(state: WorkerState, report: WorkerReport): void {
+    if ('gone' in report) {
+      this.#options.onGone(report.gone);
+      return;
+    }
+    const waiting = state.waiting.get(report.id);
+    state.waiting.delete(report.id);
+    if (report.error === undefined) waiting?.resolve();
+    else waiting?.reject(new Error(report.error));
+  }
+
+  async #tellAll(command: (worker: number) => WorkerCommand['command']): Promise<void> {
+    await Promise.all(
+      this.#workers.map((state, worker) => {
+        const id = this.#commands++;
+        const answer = new Promise<void>((resolve, reject) => state.waiting.set(id, { resolve, reject }));
+        state.port?.postMessage({ id, command: command(worker) } satisfies WorkerCommand);
+        this.#wake(state);
+        return answer;
+      }),
+    );
+  }
+
+  #wake({ eventfd }: WorkerState): void {
+    const one = new BigUint64Array([1n]);
+    libc.write(eventfd, libc.addressOf(new Uint8Array(one.buffer)), 8);
   }
 }

@@ -57,6 +57,10 @@ export class Segmenter {
     this.#slots = memory.take(SLOTS * SLOT);
   }
 
+  close(): void {
+    this.#memory.give(this.#slots, SLOTS * SLOT);
+  }
+
   /** Takes on frame `index` of the batch; returns the number of segments, 0 when its metadata or headers make no sense. */
   begin(batch: Batch, index: number): number {
     const { u8 } = this.#memory;

@@ -3,85 +3,54 @@
  *
  *     tap.receive -> encap -> uplink.send         uplink.receive -> decap -> tap.write
  *
- * It runs as one task of a thread pool, never awaits, and blocks in poll only. What can change while it runs comes through shared
- * memory; its eventfd wakes it.
+ * It runs as one task of a thread pool, never awaits, and blocks in poll only. Tables, counters and MAC addresses are shared
+ * memory; devices and uplinks come and go by messages, which it takes when its eventfd wakes it.
  */
+import { receiveMessageOnPort } from 'node:worker_threads';
 import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
 import { Batch } from './batch.ts';
 import { loadSum, type Sum } from './checksum.ts';
 import { Coalescer } from './coalesce.ts';
-import { CONTROL_FAIL, CONTROL_STOP } from './control.ts';
 import { block, COUNTER, FIRST_UPLINK_SCOPE, settle } from './counters.ts';
 import { Decap } from './decap.ts';
 import { Device } from './device.ts';
 import { Encap } from './encap.ts';
-import { type MemoryShare, PacketMemory } from './memory.ts';
+import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
 import { receiveFrames, takeTapArena } from './tap.ts';
-import { FrameUplink } from './uplink/frame.ts';
-import { UdpReceiver } from './uplink/receiver.ts';
+import {
+  CONTROL_FAIL,
+  CONTROL_STOP,
+  type DeviceSpec,
+  type Shared,
+  type UplinkSpec,
+  type WorkerCommand,
+  type WorkerReport,
+  type WorkerTask,
+} from './task.ts';
+import { FrameUplink, takeUplinkArena } from './uplink/frame.ts';
+import { ReceiveBuffers, UdpReceiver } from './uplink/receiver.ts';
 import { UdpUplink } from './uplink/udp.ts';
-import type { Uplink, UplinkOffloads } from './uplink/uplink.ts';
-
-/** What all workers share. */
-export interface Shared {
-  readonly packets: MemoryShare;
-  readonly counters: SharedArrayBuffer;
-  readonly fdb: SharedArrayBuffer;
-  readonly nextHops: SharedArrayBuffer;
-  readonly lists: SharedArrayBuffer;
-  /** DEVICE_RECORD words a device, see device.ts. */
-  readonly devices: SharedArrayBuffer;
-  /** CONTROL_* words. */
-  readonly control: SharedArrayBuffer;
-}
-
-/** An uplink, as posted to a worker. */
-export interface UplinkSpec {
-  readonly index: number;
-  readonly kind: 'redirect' | 'udp';
-  readonly offloads: UplinkOffloads;
-  /** UDP port that peers send to. */
-  readonly port: number;
-  readonly sourcePorts: readonly [number, number];
-  /** Frames longer than this are super-frames. */
-  readonly largestFrame: number;
-  /** The worker's own descriptors: the uplink TAP's queue (redirect), the receiving socket, sockets to send from (udp). */
-  readonly tap?: number;
-  readonly receiver: number;
-  readonly senders: readonly number[];
-}
-
-/** A device, as posted to a worker. */
-export interface DeviceSpec {
-  readonly index: number;
-  readonly vni: number;
-  readonly uplink: number;
-  /** The worker's queue of the TAP. */
-  readonly tap: number;
-  readonly mergeUdp: boolean;
-}
-
-export interface WorkerTask {
-  readonly worker: number;
-  readonly shared: Shared;
-  readonly eventfd: number;
-  readonly uplinks: readonly UplinkSpec[];
-  readonly devices: readonly DeviceSpec[];
-}
+import type { Uplink } from './uplink/uplink.ts';
 
 const POLLIN = 1;
 const POLLFD = 8;
+/** Byte offsets in a struct pollfd. */
+const POLL_EVENTS = 4;
+const POLL_REVENTS = 6;
+/** POLLERR, POLLHUP, POLLNVAL: nothing will ever be read from it again. */
+const POLL_DEAD = 0x38;
 const POLL_MILLISECONDS = 1000;
-const MAX_POLLED = 64;
+const MAX_POLLED = 1024;
 const BATCH = 64;
-/** Rounds without blocking before the stop flag and the slow paths are looked at again. */
+/** Rounds without blocking before messages, the stop flag and the slow paths are looked at again. */
 const ROUNDS = 64;
 
 interface UplinkState {
   readonly index: number;
   readonly uplink: Uplink;
+  /** Of all uplinks of its port and family: a packet's device is found by its VNI, whatever NIC it came in on, as in the kernel. */
   readonly devices: Device[];
   readonly decap: Decap;
   /** The slow path of a redirect uplink: fragments and all else that its filter leaves to the host's stack. */
@@ -89,65 +58,64 @@ interface UplinkState {
 }
 
 export class Worker {
-  readonly #memory: PacketMemory;
+  readonly memory: PacketMemory;
   readonly #sum: Sum;
   readonly #counters: Float64Array;
   readonly #nextHops: Int32Array;
   readonly #records: Int32Array;
   readonly #encap: Encap;
   readonly #index: number;
-  readonly #arena: number;
+  readonly #tapArena: number;
+  readonly #uplinkArena: number;
+  readonly #receiveBuffers: ReceiveBuffers;
   readonly #batch = new Batch(BATCH);
   readonly #devices: Device[] = [];
   readonly #uplinks: UplinkState[] = [];
+  readonly #devicesOfPort = new Map<string, Device[]>();
 
   constructor(index: number, shared: Shared) {
     this.#index = index;
-    this.#memory = new PacketMemory(shared.packets, index);
-    this.#sum = loadSum(this.#memory);
+    this.memory = new PacketMemory(shared.packets, index);
+    this.#sum = loadSum(this.memory);
     this.#counters = new Float64Array(shared.counters);
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
-    this.#encap = new Encap(this.#memory, this.#counters, new FdbReader(shared.fdb), new Int32Array(shared.lists));
-    this.#arena = takeTapArena(this.#memory);
-  }
-
-  get memory(): PacketMemory {
-    return this.#memory;
+    this.#encap = new Encap(this.memory, this.#counters, new FdbReader(shared.fdb), new Int32Array(shared.lists));
+    this.#tapArena = takeTapArena(this.memory);
+    this.#uplinkArena = takeUplinkArena(this.memory);
+    this.#receiveBuffers = new ReceiveBuffers(this.memory);
   }
 
   addUplink(spec: UplinkSpec): void {
     const scope = block(this.#index, FIRST_UPLINK_SCOPE + spec.index);
-    const receiver = new UdpReceiver(spec.receiver, this.#memory, this.#counters, scope, spec.largestFrame);
-    if (spec.kind === 'udp') {
-      const { senders, offloads } = spec;
-      const uplink = new UdpUplink(
-        senders,
-        receiver,
-        this.#memory,
-        this.#sum,
-        this.#counters,
-        this.#nextHops,
-        offloads,
-      );
-      this.#register(spec.index, uplink, true);
-    } else {
-      this.addFrameUplink(spec, new FdPort(spec.tap!, this.#memory), receiver);
-    }
+    const receiver = new UdpReceiver(spec.receiver, this.#receiveBuffers, this.#counters, scope, spec.largestFrame);
+    const udp = (receiving?: UdpReceiver): UdpUplink => {
+      const offloads = { tunnelGso: false, udpGso: spec.socketGso };
+      return new UdpUplink(spec.senders, receiving, this.memory, this.#sum, this.#counters, this.#nextHops, offloads);
+    };
+    if (spec.kind === 'udp') this.#register(spec, udp(receiver), true);
+    else this.addFrameUplink(spec, new FdPort(spec.tap, this.memory), udp(), receiver);
   }
 
   /** Adds an uplink of whole frames over any port: the redirect uplink's TAP, or an in-memory link. */
-  addFrameUplink(spec: UplinkSpec, port: Port, slow?: UdpReceiver): void {
-    const scope = block(this.#index, FIRST_UPLINK_SCOPE + spec.index);
-    const options = { offloads: spec.offloads, port: spec.port, sourcePorts: spec.sourcePorts, scope };
-    const uplink = new FrameUplink(port, this.#memory, this.#sum, this.#counters, this.#nextHops, options);
-    this.#register(spec.index, uplink, false, slow);
+  addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: UdpUplink, slow?: UdpReceiver): void {
+    const options = {
+      offloads: spec.offloads,
+      port: spec.port,
+      sourcePorts: spec.sourcePorts,
+      scope: block(this.#index, FIRST_UPLINK_SCOPE + spec.index),
+      arena: this.#uplinkArena,
+    };
+    const uplink = new FrameUplink(port, this.memory, this.#sum, this.#counters, this.#nextHops, options, viaHost);
+    this.#register(spec, uplink, false, slow);
   }
 
-  #register(index: number, uplink: Uplink, maybeUnfinished: boolean, slow?: UdpReceiver): void {
-    const devices: Device[] = [];
+  #register(spec: UplinkSpec, uplink: Uplink, maybeUnfinished: boolean, slow?: UdpReceiver): void {
+    const { index, port, family } = spec;
+    const devices = this.#devicesOfPort.get(`${family} ${port}`) ?? [];
+    this.#devicesOfPort.set(`${family} ${port}`, devices);
     const scope = block(this.#index, FIRST_UPLINK_SCOPE + index);
-    const decap = (unfinished: boolean) => new Decap(this.#memory, this.#counters, scope, devices, unfinished);
+    const decap = (unfinished: boolean) => new Decap(this.memory, this.#counters, scope, devices, unfinished);
     this.#uplinks.push({
       index,
       uplink,
@@ -157,28 +125,48 @@ export class Worker {
     });
   }
 
-  addDevice(spec: DeviceSpec, tap: Port = new FdPort(spec.tap, this.#memory)): void {
+  removeUplink(index: number): void {
+    const at = this.#uplinks.findIndex((state) => state.index === index);
+    if (at < 0) return;
+    const [{ uplink }] = this.#uplinks.splice(at, 1);
+    uplink.close();
+  }
+
+  addDevice(spec: DeviceSpec, tap: Port = new FdPort(spec.tap, this.memory)): void {
     const scope = block(this.#index, spec.index);
-    const uplink = this.#uplinks.find(({ index }) => index === spec.uplink);
-    if (!uplink) throw new Error(`device ${spec.index} names uplink ${spec.uplink}, which is not there`);
-    const coalescer = new Coalescer(this.#memory, tap, this.#sum, this.#counters, scope, spec.mergeUdp);
-    const device = new Device(spec.index, spec.vni, scope, tap, coalescer, uplink.uplink, this.#records);
-    uplink.devices.push(device);
+    const state = this.#uplinks.find(({ index }) => index === spec.uplink);
+    if (!state) throw new Error(`device ${spec.index} names uplink ${spec.uplink}, which is not there`);
+    const coalescer = new Coalescer(this.memory, tap, this.#sum, this.#counters, scope, spec.mergeUdp);
+    const device = new Device(spec.index, spec.vni, scope, tap, coalescer, state.uplink, this.#records);
+    state.devices.push(device);
     this.#devices.push(device);
+  }
+
+  removeDevice(index: number): void {
+    for (const devices of [this.#devices, ...this.#devicesOfPort.values()]) {
+      const at = devices.findIndex((device) => device.index === index);
+      if (at < 0) continue;
+      const [device] = devices.splice(at, 1);
+      if (devices === this.#devices) device.coalescer.close();
+    }
   }
 
   /** One round over everything that can be read; returns the packets that it moved. */
   turn(): number {
     const batch = this.#batch;
+    const devices = this.#devices;
+    const uplinks = this.#uplinks;
     let moved = 0;
-    for (const device of this.#devices) {
-      receiveFrames(device.tap, this.#memory, this.#arena, batch);
+    for (let i = 0; i < devices.length; i++) {
+      const device = devices[i];
+      receiveFrames(device.tap, this.memory, this.#tapArena, batch);
       if (batch.count === 0) continue;
       moved += batch.count;
       this.#countFrames(device.scope);
       this.#encap.run(batch, device);
     }
-    for (const { uplink, decap } of this.#uplinks) {
+    for (let i = 0; i < uplinks.length; i++) {
+      const { uplink, decap } = uplinks[i];
       const packets = uplink.receive(batch);
       if (packets === 0) continue;
       moved += packets;
@@ -195,44 +183,98 @@ export class Worker {
     this.#counters[scope + COUNTER.tx_bytes] += bytes;
   }
 
-  /** One round over the slow paths, which are looked at only when poll says so. */
-  #turnSlowPaths(): void {
-    for (const { slow } of this.#uplinks) {
-      if (slow && slow.receiver.receive(this.#batch) > 0) slow.decap.run(this.#batch);
+  /** Moves packets until the control word says stop. */
+  run({ shared, eventfd, messages }: WorkerTask): void {
+    const control = new Int32Array(shared.control);
+    const { u32, u16, address } = this.memory;
+    const pollfds = this.memory.take(MAX_POLLED * POLLFD);
+    const failure = CONTROL_FAIL + this.#index;
+    let slowPaths: NonNullable<UplinkState['slow']>[] = [];
+    let polled = 0;
+
+    /** eventfd, TAPs, slow paths, uplinks: in this order. */
+    const layOut = (): void => {
+      slowPaths = this.#uplinks.flatMap(({ slow }) => (slow ? [slow] : []));
+      const fds = [
+        eventfd,
+        ...this.#devices.map((device) => device.tap.fd),
+        ...slowPaths.map(({ receiver }) => receiver.fd),
+        ...this.#uplinks.flatMap(({ uplink }) => uplink.fds),
+      ];
+      polled = Math.min(fds.length, MAX_POLLED);
+      for (let i = 0; i < polled; i++) {
+        u32[(pollfds + i * POLLFD) >> 2] = fds[i];
+        u16[(pollfds + i * POLLFD + POLL_EVENTS) >> 1] = POLLIN;
+      }
+    };
+    const events = (i: number): number => u16[(pollfds + i * POLLFD + POLL_REVENTS) >> 1];
+
+    layOut();
+    while (Atomics.load(control, CONTROL_STOP) === 0) {
+      if (Atomics.exchange(control, failure, 0) !== 0) throw new Error('told to fail');
+      const ready = libc.poll(address + pollfds, polled, POLL_MILLISECONDS);
+      if (ready > 0) {
+        if (events(0) !== 0) {
+          this.#takeMessages(eventfd, messages);
+          layOut();
+          continue;
+        }
+        for (let i = 0; i < this.#devices.length; i++) {
+          if ((events(1 + i) & POLL_DEAD) === 0) continue;
+          // Its TAP was deleted. The main thread is told once, and takes the device away.
+          u32[(pollfds + (1 + i) * POLLFD) >> 2] = IGNORED;
+          messages.postMessage({ gone: this.#devices[i].index } satisfies WorkerReport);
+        }
+        for (let i = 0; i < slowPaths.length; i++) {
+          const { receiver, decap } = slowPaths[i];
+          if (events(1 + this.#devices.length + i) !== 0 && receiver.receive(this.#batch) > 0) decap.run(this.#batch);
+        }
+      }
+      for (let i = 0; i < ROUNDS && this.turn() > 0; i++);
     }
   }
 
-  /** Moves packets until the control word says stop. */
-  run(task: WorkerTask): void {
-    const control = new Int32Array(task.shared.control);
-    const { u32, u16, address } = this.#memory;
-    const pollfds = this.#memory.take(MAX_POLLED * POLLFD);
-    const fds = [
-      task.eventfd,
-      ...this.#devices.map((device) => device.tap.fd),
-      ...this.#uplinks.flatMap(({ uplink, slow }) => [...uplink.fds, ...(slow ? [slow.receiver.fd] : [])]),
-    ];
-    fds.forEach((fd, i) => {
-      u32[(pollfds + i * POLLFD) >> 2] = fd;
-      u16[(pollfds + i * POLLFD + 4) >> 1] = POLLIN;
-    });
-    const failure = CONTROL_FAIL + this.#index;
-    while (Atomics.load(control, CONTROL_STOP) === 0) {
-      if (Atomics.exchange(control, failure, 0) !== 0) throw new Error('told to fail');
-      libc.poll(address + pollfds, fds.length, POLL_MILLISECONDS);
-      for (let i = 0; i < ROUNDS && this.turn() > 0; i++);
-      this.#turnSlowPaths();
+  /** Carries out what the main thread asks for, and answers. */
+  #takeMessages(eventfd: number, messages: WorkerTask['messages']): void {
+    libc.read(eventfd, this.memory.address + this.#uplinkArena, 8);
+    for (;;) {
+      const received = receiveMessageOnPort(messages) as { message: WorkerCommand } | undefined;
+      if (!received) return;
+      const { id, command } = received.message;
+      let error: string | undefined;
+      try {
+        this.#carryOut(command);
+      } catch (reason) {
+        error = (reason as Error).message;
+      }
+      messages.postMessage({ id, error } satisfies WorkerReport);
     }
+  }
+
+  #carryOut(command: WorkerCommand['command']): void {
+    if ('addUplink' in command) this.addUplink(command.addUplink);
+    else if ('addDevice' in command) this.addDevice(command.addDevice);
+    else if ('removeDevice' in command) this.removeDevice(command.removeDevice);
+    else this.removeUplink(command.removeUplink);
   }
 
   /** After a failure: counts what this worker held as lost. */
   settle(): void {
-    for (const { index, devices } of this.#uplinks) {
-      const scopes = devices.map((device) => device.scope);
-      settle(this.#counters, block(this.#index, FIRST_UPLINK_SCOPE + index), scopes);
+    for (const devices of this.#devicesOfPort.values()) {
+      const uplinks = this.#uplinks.filter((state) => state.devices === devices);
+      const scopes = uplinks.map(({ index }) => block(this.#index, FIRST_UPLINK_SCOPE + index));
+      if (scopes.length > 0)
+        settle(
+          this.#counters,
+          scopes,
+          devices.map(({ scope }) => scope),
+        );
     }
   }
 }
+
+/** poll ignores negative descriptors. */
+const IGNORED = 0xffffffff;
 
 /** The pool's task: returns when the worker is told to stop; throws what went wrong in its loop. */
 export default function runWorker(task: WorkerTask): void {

@@ -26,7 +26,13 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_TRUNC = 0x20;
 
 export const AF_INET = 2;
+export const AF_INET6 = 10;
+/** struct sockaddr_in: family, port, address; sockaddr_in6: family, port, flow information, address, scope. */
+export const SOCKADDR_PORT = 2;
 export const SOCKADDR_IN = 16;
+export const SOCKADDR_IN_ADDRESS = 4;
+export const SOCKADDR_IN6 = 28;
+export const SOCKADDR_IN6_ADDRESS = 8;
 /** Room for a sockaddr of either family. */
 export const SOCKADDR = 32;
 export const SOL_UDP = 17;
@@ -45,10 +51,14 @@ const SOL_IP = 0;
 const IP_TTL = 2;
 const IP_MTU_DISCOVER = 10;
 const IP_PMTUDISC_DONT = 0;
+const SOL_IPV6 = 41;
+const IPV6_UNICAST_HOPS = 16;
+const IPV6_MTU_DISCOVER = 23;
+const IPV6_V6ONLY = 26;
 
 export interface UdpSocketOptions {
-  /** Local IPv4 address; unset: any. */
-  readonly address?: string;
+  /** Local IPv4 or IPv6 address: 4 or 16 bytes. */
+  readonly address: Uint8Array;
   /** Local port; 0: one that the kernel picks. */
   readonly port: number;
   /** Several sockets of ours share the port, and the kernel spreads flows over them. */
@@ -59,46 +69,43 @@ export interface UdpSocketOptions {
   /** Send no UDP checksums. */
   readonly noChecksum?: boolean;
   /** Use this network device only. */
-  readonly device?: string;
+  readonly device?: string | undefined;
 }
 
 const BUFFER_BYTES = 8 * 1024 * 1024;
 
 /**
- * A bound, non-blocking UDP socket over IPv4, with 8 MB of buffers. The caller closes it.
+ * A bound, non-blocking UDP socket over IPv4 or IPv6, with 8 MB of buffers. The caller closes it.
  * Throws a SystemError: EADDRINUSE when the port is taken, EADDRNOTAVAIL when the address is not this host's.
  */
 export function openUdpSocket(options: UdpSocketOptions): number {
-  const subject = `UDP ${options.address ?? '0.0.0.0'}:${options.port}`;
-  const fd = libc.check(libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), subject, 'socket');
+  const address = sockaddr(options.address, options.port);
+  const ipv6 = options.address.length === 16;
+  const subject = `UDP port ${options.port}`;
+  const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const fd = libc.check(libc.socket(ipv6 ? AF_INET6 : AF_INET, type, 0), subject, 'socket');
   try {
     if (options.reusePort) setOption(fd, subject, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (options.noChecksum) setOption(fd, subject, SOL_SOCKET, SO_NO_CHECK, 1);
-    if (options.ttl) setOption(fd, subject, SOL_IP, IP_TTL, options.ttl);
+    if (options.noChecksum && !ipv6) setOption(fd, subject, SOL_SOCKET, SO_NO_CHECK, 1);
+    if (ipv6) setOption(fd, subject, SOL_IPV6, IPV6_V6ONLY, 1);
+    if (options.ttl) setOption(fd, subject, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_UNICAST_HOPS : IP_TTL, options.ttl);
     if (options.device) {
       const name = Buffer.from(`${options.device}\0`, 'latin1');
       libc.check(libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length), subject, 'SO_BINDTODEVICE');
     }
     // The kernel fragments what does not fit: the device's `df unset`.
-    setOption(fd, subject, SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    const [level, name] = ipv6 ? [SOL_IPV6, IPV6_MTU_DISCOVER] : [SOL_IP, IP_MTU_DISCOVER];
+    setOption(fd, subject, level, name, IP_PMTUDISC_DONT);
     // The FORCE variants need CAP_NET_ADMIN, which a TAP needs as well; without it the default size has to do.
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(BUFFER_BYTES), 4);
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(BUFFER_BYTES), 4);
     if (options.gro) setOption(fd, subject, SOL_UDP, UDP_GRO, 1);
-    const address = sockaddr(options.address ?? '0.0.0.0', options.port);
     libc.check(libc.bind(fd, address, address.length), subject, 'bind', bindAdvice(options.port));
   } catch (error) {
     libc.close(fd);
     throw error;
   }
   return fd;
-}
-
-/** The port that a socket is bound to. */
-export function localPort(fd: number): number {
-  const address = Buffer.alloc(SOCKADDR_IN);
-  libc.check(libc.getsockname(fd, address, int32(SOCKADDR_IN)), 'UDP socket', 'getsockname');
-  return address.readUInt16BE(2);
 }
 
 /** Whether UDP sockets here know an option of level SOL_UDP: UDP_SEGMENT (Linux 4.18), UDP_GRO (5.0). */
@@ -120,11 +127,12 @@ function int32(value: number): Buffer {
   return bytes;
 }
 
-function sockaddr(address: string, port: number): Buffer {
-  const bytes = Buffer.alloc(SOCKADDR_IN);
-  bytes.writeUInt16LE(AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(address.split('.').map(Number), 4);
+function sockaddr(address: Uint8Array, port: number): Buffer {
+  const ipv6 = address.length === 16;
+  const bytes = Buffer.alloc(ipv6 ? SOCKADDR_IN6 : SOCKADDR_IN);
+  bytes.writeUInt16LE(ipv6 ? AF_INET6 : AF_INET, 0);
+  bytes.writeUInt16BE(port, SOCKADDR_PORT);
+  bytes.set(address, ipv6 ? SOCKADDR_IN6_ADDRESS : SOCKADDR_IN_ADDRESS);
   return bytes;
 }
 

@@ -4,6 +4,8 @@ import * as libc from './libc.ts';
 const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+const TUNGETIFF = 0x800454d2;
+const SIOCGIFHWADDR = 0x8927;
 const IFF_TAP = 0x0002;
 const IFF_MULTI_QUEUE = 0x0100;
 const IFF_NO_PI = 0x1000;
@@ -58,6 +60,20 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
 
 export function closeTap(tap: TapDevice): void {
   for (const fd of tap.queues) libc.close(fd);
+}
+
+/** The TAP's name as it is now, renamed or moved to another namespace; undefined when it was deleted. */
+export function tapName(tap: TapDevice): string | undefined {
+  const request = Buffer.alloc(40);
+  if (libc.ioctl(tap.queues[0], TUNGETIFF, request) < 0) return undefined;
+  return request.toString('latin1', 0, request.indexOf(0));
+}
+
+/** The TAP's MAC address as it is now, 6 bytes; undefined when it was deleted. */
+export function tapMac(tap: TapDevice): Uint8Array | undefined {
+  const request = Buffer.alloc(40);
+  if (libc.ioctl(tap.queues[0], SIOCGIFHWADDR, request) < 0) return undefined;
+  return request.subarray(IFNAMSIZ + 2, IFNAMSIZ + 8); // struct sockaddr: family, then the address
 }
 
 /** Says which TUN_F_* the reader takes. Throws EINVAL on a kernel that does not know one of them. */

@@ -21,8 +21,8 @@ import {
   VNET_TUNNEL,
 } from '../../system/vnet.ts';
 import { get16, put16, swap16 } from '../../wire/bytes.ts';
-import { fold, putChecksum, putSum, putUdpChecksum } from '../../wire/checksum.ts';
-import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, networkOffset } from '../../wire/ethernet.ts';
+import { fold, pseudoSum4, pseudoSum6, putChecksum, putSum, putUdpChecksum } from '../../wire/checksum.ts';
+import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, networkOffset } from '../../wire/ethernet.ts';
 import { sourcePort } from '../../wire/flow.ts';
 import {
   IPV4_CHECKSUM,
@@ -30,13 +30,13 @@ import {
   IPV4_HEADER,
   IPV4_ID,
   IPV4_PROTOCOL,
-  IPV4_SOURCE,
   IPV4_TOTAL_LENGTH,
   IPV4_VERSION_IHL,
   PROTOCOL_UDP,
 } from '../../wire/ipv4.ts';
+import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH } from '../../wire/ipv6.ts';
 import { UDP_CHECKSUM, UDP_DESTINATION, UDP_HEADER, UDP_LENGTH } from '../../wire/udp.ts';
-import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import { OUTER_LENGTH_IPV4, VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import type { Sum } from '../checksum.ts';
 import { COUNTER } from '../counters.ts';
@@ -50,6 +50,11 @@ const ARENA = 20 * 65536;
 const MAX_IP_LENGTH = 65535;
 const ALIGN = 64;
 
+/** Packet memory that one worker receives frames into; its uplinks share it, since a batch is delivered before the next is read. */
+export function takeUplinkArena(memory: PacketMemory): number {
+  return memory.take(ARENA);
+}
+
 export interface FrameUplinkOptions {
   readonly offloads: UplinkOffloads;
   /** UDP destination port of packets for us. */
@@ -58,11 +63,14 @@ export interface FrameUplinkOptions {
   readonly sourcePorts: readonly [number, number];
   /** The uplink's own block of counters. */
   readonly scope: number;
+  /** Packet memory to receive into, see takeUplinkArena. */
+  readonly arena: number;
 }
 
 export class FrameUplink extends Sender implements Uplink {
   readonly fds: readonly number[];
   protected readonly leavesChecksums = true;
+  protected readonly isHostPath = false;
   readonly #port: Port;
   readonly #tunnelGso: boolean;
   readonly #udpPort: number;
@@ -79,15 +87,16 @@ export class FrameUplink extends Sender implements Uplink {
     counters: Float64Array,
     nextHops: Int32Array,
     options: FrameUplinkOptions,
+    viaHost?: Sender,
   ) {
-    super(memory, sum, counters, nextHops, options.offloads);
+    super(memory, sum, counters, nextHops, options.offloads, viaHost);
     this.#port = port;
     this.fds = port.fd < 0 ? [] : [port.fd];
     this.#tunnelGso = options.offloads.tunnelGso;
     this.#udpPort = options.port;
     [this.#firstSource, this.#endSource] = options.sourcePorts;
     this.#scope = options.scope;
-    this.#arena = memory.take(ARENA);
+    this.#arena = options.arena;
   }
 
   entropy(hash: number): number {
@@ -150,13 +159,17 @@ export class FrameUplink extends Sender implements Uplink {
   }
 
   #isIpv4(): boolean {
-    return this.outer === ETHER_HEADER + IPV4_HEADER + UDP_HEADER + VXLAN_HEADER;
+    return this.outer === OUTER_LENGTH_IPV4;
   }
 
-  /** Fills in what depends on the length: IPv4 total length, identification and checksum. `packets` share an id range. */
+  /** Fills in what depends on the length: IPv4 total length, identification and checksum. The packets take that many ids. */
   #finishNetwork(udpLength: number, packets: number): void {
     const { u8 } = this.memory;
     const ip = this.first - this.outer + ETHER_HEADER;
+    if (!this.#isIpv4()) {
+      put16(u8, ip + IPV6_PAYLOAD_LENGTH, udpLength);
+      return;
+    }
     const length = udpLength + IPV4_HEADER;
     const id = this.#id;
     this.#id = (id + packets) & 0xffff;
@@ -207,26 +220,11 @@ export class FrameUplink extends Sender implements Uplink {
   #parse(batch: Batch, at: number, size: number): number {
     const { u8, u16 } = this.memory;
     const ip = at + VNET_TUNNEL + ETHER_HEADER;
-    const udp = ip + IPV4_HEADER;
     const end = at + size;
-    if (
-      udp + UDP_HEADER > end ||
-      get16(u8, ip - ETHER_HEADER + ETHER_TYPE) !== ETHERTYPE_IPV4 ||
-      u8[ip + IPV4_VERSION_IHL] !== 0x45 ||
-      u8[ip + IPV4_PROTOCOL] !== PROTOCOL_UDP ||
-      (get16(u8, ip + IPV4_FRAGMENT) & 0x3fff) !== 0 ||
-      get16(u8, udp + UDP_DESTINATION) !== this.#udpPort
-    ) {
-      return this.#drop(COUNTER.rx_outer_malformed);
-    }
+    const udp = this.#findUdp(ip, end);
+    if (udp === 0 || get16(u8, udp + UDP_DESTINATION) !== this.#udpPort) return this.#drop(COUNTER.rx_outer_malformed);
     const udpLength = get16(u8, udp + UDP_LENGTH);
-    if (
-      udpLength < UDP_HEADER ||
-      get16(u8, ip + IPV4_TOTAL_LENGTH) < udpLength + IPV4_HEADER ||
-      udp + udpLength > end
-    ) {
-      return this.#drop(COUNTER.rx_outer_malformed);
-    }
+    if (udpLength < UDP_HEADER || udp + udpLength > end) return this.#drop(COUNTER.rx_outer_malformed);
     const vnet = at >> 1;
     const flags = u8[at + VNET_FLAGS];
     const gso = u8[at + VNET_GSO_TYPE];
@@ -253,11 +251,34 @@ export class FrameUplink extends Sender implements Uplink {
     return this.#count(1);
   }
 
-  /** RFC 768: zero means that the sender computed none. */
+  /** Offset of the UDP header behind an IP header without options, extension headers or fragmentation; 0 when there is none. */
+  #findUdp(ip: number, end: number): number {
+    const { u8 } = this.memory;
+    if (ip + IPV4_HEADER + UDP_HEADER > end) return 0;
+    switch (get16(u8, ip - ETHER_HEADER + ETHER_TYPE)) {
+      case ETHERTYPE_IPV4: {
+        const total = get16(u8, ip + IPV4_TOTAL_LENGTH);
+        const whole = u8[ip + IPV4_VERSION_IHL] === 0x45 && (get16(u8, ip + IPV4_FRAGMENT) & 0x3fff) === 0;
+        if (!whole || u8[ip + IPV4_PROTOCOL] !== PROTOCOL_UDP || ip + total > end) return 0;
+        return total >= IPV4_HEADER + get16(u8, ip + IPV4_HEADER + UDP_LENGTH) ? ip + IPV4_HEADER : 0;
+      }
+      case ETHERTYPE_IPV6: {
+        const udp = ip + IPV6_HEADER;
+        const payload = get16(u8, ip + IPV6_PAYLOAD_LENGTH);
+        if (udp + UDP_HEADER > end || u8[ip + IPV6_NEXT_HEADER] !== PROTOCOL_UDP || udp + payload > end) return 0;
+        return payload >= get16(u8, udp + UDP_LENGTH) ? udp : 0;
+      }
+      default:
+        return 0;
+    }
+  }
+
+  /** Zero means that the sender computed none, which IPv6 does not allow by default (RFC 768; RFC 8200 section 8.1). */
   #checksumHolds(ip: number, udp: number, udpLength: number): boolean {
     const { u8 } = this.memory;
-    if ((u8[udp + UDP_CHECKSUM] | u8[udp + UDP_CHECKSUM + 1]) === 0) return true;
-    const pseudo = this.sum(ip + IPV4_SOURCE, 8) + swap16(PROTOCOL_UDP) + swap16(udpLength);
+    const ipv4 = udp - ip === IPV4_HEADER;
+    if (get16(u8, udp + UDP_CHECKSUM) === 0) return ipv4;
+    const pseudo = ipv4 ? pseudoSum4(u8, ip, PROTOCOL_UDP, udpLength) : pseudoSum6(u8, ip, PROTOCOL_UDP, udpLength);
     return fold(pseudo + this.sum(udp, udpLength)) === 0xffff;
   }
 

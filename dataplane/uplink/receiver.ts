@@ -40,60 +40,79 @@ const BUFFER = 65536 + 64;
 /** MSS for a super-frame whose own is unknown: one that fits every path (the IPv6 minimum MTU, less headers). */
 const SAFE_SEGMENT = 1220;
 
-export class UdpReceiver {
-  readonly fd: number;
-  readonly #memory: PacketMemory;
-  readonly #counters: Float64Array;
-  readonly #scope: number;
-  readonly #largestFrame: number;
-  readonly #headers: number;
-  readonly #buffers: number;
+/** Buffers and message headers that one worker receives with; its sockets share them, since a batch is delivered before the next is read. */
+export class ReceiveBuffers {
+  readonly memory: PacketMemory;
+  /** Offset of the message headers. */
+  readonly headers: number;
+  readonly #first: number;
 
-  /** `largestFrame`: longer inner frames than this are super-frames. */
-  constructor(fd: number, memory: PacketMemory, counters: Float64Array, scope: number, largestFrame: number) {
-    this.fd = fd;
-    this.#memory = memory;
-    this.#counters = counters;
-    this.#scope = scope;
-    this.#largestFrame = largestFrame;
-    this.#headers = memory.take(MESSAGES * MMSGHDR);
-    this.#buffers = memory.take(MESSAGES * BUFFER);
+  constructor(memory: PacketMemory) {
+    this.memory = memory;
+    this.headers = memory.take(MESSAGES * MMSGHDR);
+    const buffers = memory.take(MESSAGES * BUFFER);
     const iovecs = memory.take(MESSAGES * IOVEC);
     const names = memory.take(MESSAGES * SOCKADDR);
     const controls = memory.take(MESSAGES * CMSG);
+    this.#first = buffers + 2; // so that inner IP headers are aligned
     for (let i = 0; i < MESSAGES; i++) {
-      const header = this.#headers + i * MMSGHDR;
-      memory.setIovec(iovecs, i, this.#buffers + i * BUFFER + 2, BUFFER - 2); // so that inner IP headers are aligned
+      const header = this.headers + i * MMSGHDR;
+      memory.setIovec(iovecs, i, this.packet(i), BUFFER - 2);
       memory.setPointer(header + MSG_NAME, names + i * SOCKADDR);
       memory.setPointer(header + MSG_IOV, iovecs + i * IOVEC);
       memory.u32[(header + MSG_IOV_LENGTH) >> 2] = 1;
       memory.setPointer(header + MSG_CONTROL, controls + i * CMSG);
-      this.#reset(header);
+      this.reset(header);
     }
+  }
+
+  /** Offset of the packet that message `i` brings. */
+  packet(i: number): number {
+    return this.#first + i * BUFFER;
+  }
+
+  /** Sets what the kernel overwrites. */
+  reset(header: number): void {
+    const { u32 } = this.memory;
+    u32[(header + MSG_NAME_LENGTH) >> 2] = SOCKADDR;
+    u32[(header + MSG_CONTROL_LENGTH) >> 2] = CMSG;
+    u32[(header + MSG_FLAGS) >> 2] = 0;
+  }
+}
+
+export class UdpReceiver {
+  readonly fd: number;
+  readonly #buffers: ReceiveBuffers;
+  readonly #memory: PacketMemory;
+  readonly #counters: Float64Array;
+  readonly #scope: number;
+  readonly #largestFrame: number;
+
+  /** `largestFrame`: longer inner frames than this are super-frames. */
+  constructor(fd: number, buffers: ReceiveBuffers, counters: Float64Array, scope: number, largestFrame: number) {
+    this.fd = fd;
+    this.#buffers = buffers;
+    this.#memory = buffers.memory;
+    this.#counters = counters;
+    this.#scope = scope;
+    this.#largestFrame = largestFrame;
   }
 
   /** Reads a round of packets into the batch; returns how many VXLAN packets there were. */
   receive(batch: Batch): number {
     batch.count = 0;
     const { address, u32 } = this.#memory;
-    const count = libc.recvmmsg(this.fd, address + this.#headers, MESSAGES, MSG_DONTWAIT, 0);
+    const buffers = this.#buffers;
+    const count = libc.recvmmsg(this.fd, address + buffers.headers, MESSAGES, MSG_DONTWAIT, 0);
     let packets = 0;
     for (let i = 0; i < count; i++) {
-      const header = this.#headers + i * MMSGHDR;
+      const header = buffers.headers + i * MMSGHDR;
       const length = u32[(header + MMSG_LENGTH) >> 2];
-      packets += this.#add(batch, this.#buffers + i * BUFFER + 2, length, header);
-      this.#reset(header);
+      packets += this.#add(batch, buffers.packet(i), length, header);
+      buffers.reset(header);
     }
     if (packets > 0) this.#counters[this.#scope + COUNTER.rx_packets] += packets;
     return packets;
-  }
-
-  /** What the kernel overwrites. */
-  #reset(header: number): void {
-    const { u32 } = this.#memory;
-    u32[(header + MSG_NAME_LENGTH) >> 2] = SOCKADDR;
-    u32[(header + MSG_CONTROL_LENGTH) >> 2] = CMSG;
-    u32[(header + MSG_FLAGS) >> 2] = 0;
   }
 
   #add(batch: Batch, at: number, length: number, header: number): number {

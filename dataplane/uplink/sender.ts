@@ -18,6 +18,7 @@ import {
   STATE,
   TEMPLATE,
   UDP_CHECKSUM,
+  VIA_HOST,
 } from '../../fdb/nexthops.ts';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM } from '../../system/vnet.ts';
@@ -32,6 +33,10 @@ import type { UplinkOffloads } from './uplink.ts';
 
 /** UDP payload of a run: a UDP socket takes no more, and the outer IPv4 length is 16 bits. */
 const MAX_RUN_BYTES = 65507;
+/** At most headers and payload a segment. */
+const IOVECS_BYTES = 2 * MAX_SEGMENTS * IOVEC;
+/** Looks at a record that is being written: the writer needs less than a microsecond, unless it is off the CPU. */
+const SEQUENCE_TRIES = 1000;
 /** Room for the uplink's virtio header in front of the outer Ethernet header. */
 export const VNET_ROOM = 24;
 
@@ -43,6 +48,9 @@ export abstract class Sender {
   protected udpGso: boolean;
   /** Whether the kernel finishes the inner checksum of a packet that is sent alone. */
   protected abstract readonly leavesChecksums: boolean;
+  /** Whether packets go through the host's stack, which finds MAC addresses and fragments. */
+  protected abstract readonly isHostPath: boolean;
+  readonly #viaHost: Sender | undefined;
   readonly #nextHops: Int32Array;
   readonly #segmenter: Segmenter;
 
@@ -78,13 +86,22 @@ export abstract class Sender {
   #vxlan2 = 0;
   #vxlan3 = 0;
 
-  constructor(memory: PacketMemory, sum: Sum, counters: Float64Array, nextHops: Int32Array, offloads: UplinkOffloads) {
+  /** `viaHost`: takes what this one cannot carry. */
+  constructor(
+    memory: PacketMemory,
+    sum: Sum,
+    counters: Float64Array,
+    nextHops: Int32Array,
+    offloads: UplinkOffloads,
+    viaHost?: Sender,
+  ) {
+    this.#viaHost = viaHost;
     this.memory = memory;
     this.sum = sum;
     this.counters = counters;
     this.#nextHops = nextHops;
     this.udpGso = offloads.udpGso;
-    this.iovecs = memory.take(2 * MAX_SEGMENTS * IOVEC); // at most headers and payload a segment
+    this.iovecs = memory.take(IOVECS_BYTES);
     this.#segmenter = new Segmenter(memory, sum);
   }
 
@@ -97,21 +114,22 @@ export abstract class Sender {
   send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
     const at = batch.at[index];
     const length = batch.length[index];
-    const unfinished = batch.flags[index] & NEEDS_CSUM;
     if (batch.gsoType[index] !== 0) {
       this.#sendSuperFrame(batch, index, nextHop, entropy, scope);
     } else if (this.#joins(length, nextHop, entropy)) {
       if (this.needsChecksum) this.#finishFirst();
-      if (unfinished) this.#finish(batch, index);
+      if (batch.flags[index] & NEEDS_CSUM) this.#finish(batch, index);
       this.#append(at, length);
     } else {
       this.flush();
-      if (unfinished && !this.leavesChecksums) this.#finish(batch, index);
-      if (!this.#open(at, length, nextHop, entropy, scope)) return;
+      if (batch.flags[index] & NEEDS_CSUM && !this.leavesChecksums) this.#finish(batch, index);
+      if (!this.#open(at, length, nextHop, entropy, scope) || !this.#fits(length)) {
+        this.#sendViaHost(batch, index, nextHop, entropy, scope);
+        return;
+      }
       this.needsChecksum = batch.flags[index] & NEEDS_CSUM;
       this.checksumStart = batch.checksumStart[index];
       this.checksumOffset = batch.checksumOffset[index];
-      this.#refuseOversized(length);
     }
   }
 
@@ -121,28 +139,42 @@ export abstract class Sender {
     this.count = 0;
   }
 
+  /** Gives its packet memory back; its descriptors are the main thread's. */
+  close(): void {
+    this.memory.give(this.iovecs, IOVECS_BYTES);
+    this.#segmenter.close();
+    this.#viaHost?.close();
+  }
+
   #sendSuperFrame(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
     this.flush();
-    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, scope)) return;
-    const whole = this.transmitSuperFrame(batch, index);
-    this.count = 0;
-    if (whole) return;
     const segmenter = this.#segmenter;
     const segments = segmenter.begin(batch, index);
     if (segments === 0) {
-      this.counters[scope + COUNTER.tx_too_big]++;
+      this.counters[scope + COUNTER.tx_malformed]++;
       return;
     }
+    const largest =
+      segmenter.headerLength + Math.min(batch.gsoSize[index], batch.length[index] - segmenter.headerLength);
+    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, scope) || !this.#fits(largest)) {
+      this.#sendViaHost(batch, index, nextHop, entropy, scope);
+      return;
+    }
+    const whole = this.transmitSuperFrame(batch, index);
+    this.count = 0;
+    if (whole) return;
     this.counters[scope + COUNTER.tx_segments] += segments - 1;
     for (let i = 0; i < segments; i++) {
       segmenter.cut(i);
       const { header, headerLength, payload, payloadLength } = segmenter;
-      const length = headerLength + payloadLength;
-      if (this.#joins(length, nextHop, entropy)) {
+      if (this.#joins(headerLength + payloadLength, nextHop, entropy)) {
         this.#append(header, headerLength);
       } else {
         this.flush();
-        if (!this.#open(header, headerLength, nextHop, entropy, scope) || this.#refuseOversized(length)) continue;
+        if (!this.#open(header, headerLength, nextHop, entropy, scope)) {
+          this.counters[scope + COUNTER.tx_unresolved]++; // since a moment ago
+          continue;
+        }
         this.segment += payloadLength;
       }
       this.memory.setIovec(this.iovecs, this.iovecCount++, payload, payloadLength);
@@ -150,6 +182,21 @@ export abstract class Sender {
       this.bytes += payloadLength;
     }
     this.flush(); // the segmenter's headers are used again by the next super-frame
+  }
+
+  /**
+   * What this uplink cannot carry (its next hop's MAC is not known, it does not fit the path and has to be fragmented) goes
+   * through the host's own stack, or is dropped where there is no such way.
+   */
+  #sendViaHost(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+    const reason = this.count > 0 ? COUNTER.tx_too_big : COUNTER.tx_unresolved;
+    this.count = 0;
+    if (this.#viaHost && this.#nextHops[nextHop * RECORD + STATE] >= RESOLVED) {
+      this.#viaHost.send(batch, index, nextHop, entropy, scope);
+      this.#viaHost.flush();
+    } else {
+      this.counters[scope + reason]++;
+    }
   }
 
   /** Whether a packet of `length` bytes can be the run's next segment. */
@@ -179,13 +226,10 @@ export abstract class Sender {
     this.bytes += length + VXLAN_HEADER;
   }
 
-  /** Starts a run with the frame at `at`: writes the next hop's headers in front of it. False: the next hop is unresolved. */
+  /** Starts a run with the frame at `at`: writes the next hop's headers in front of it. False: it cannot be sent to from here. */
   #open(at: number, length: number, nextHop: number, entropy: number, scope: number): boolean {
     this.scope = scope;
-    if (!this.#copyTemplate(at, nextHop)) {
-      this.counters[scope + COUNTER.tx_unresolved]++;
-      return false;
-    }
+    if (!this.#copyTemplate(at, nextHop)) return false;
     const { u16 } = this.memory;
     const word = (at - VXLAN_HEADER) >> 1;
     this.#vxlan0 = u16[word];
@@ -203,17 +247,19 @@ export abstract class Sender {
   }
 
   /**
-   * Copies the next hop's template to the bytes before `at`. The writer makes the record's sequence odd while it changes it,
-   * so a copy is whole when the sequence was even and is the same afterwards.
+   * Copies the next hop's template to the bytes before `at`. The writer makes the record's sequence odd while it changes it, so a
+   * copy is whole when the sequence was even and is the same afterwards. False when the record is not usable, or is being
+   * written for longer than a writer that runs takes.
    */
   #copyTemplate(at: number, nextHop: number): boolean {
     const records = this.#nextHops;
     const record = nextHop * RECORD;
     const { u32, u16 } = this.memory;
-    let sequence: number;
-    do {
-      sequence = Atomics.load(records, record);
-      if ((sequence & 1) !== 0 || records[record + STATE] !== RESOLVED) return false;
+    for (let tries = 0; tries < SEQUENCE_TRIES; tries++) {
+      const sequence = Atomics.load(records, record);
+      if ((sequence & 1) !== 0) continue;
+      const state = records[record + STATE];
+      if (state !== RESOLVED && (state !== VIA_HOST || !this.isHostPath)) return false;
       const outer = (this.outer = records[record + OUTER_LENGTH]);
       const start = at - outer - VNET_ROOM; // a multiple of 4, since frames start at 2 mod 4
       const words = (VNET_ROOM + outer) >> 2;
@@ -225,16 +271,14 @@ export abstract class Sender {
       this.pseudoSum = records[record + PSEUDO_SUM];
       this.udpChecksum = (records[record + FLAGS] & UDP_CHECKSUM) !== 0;
       this.#mtu = records[record + MTU];
-    } while (Atomics.load(records, record) !== sequence);
-    return true;
+      if (Atomics.load(records, record) === sequence) return true;
+    }
+    return false;
   }
 
-  /** Drops the run's only packet when it does not fit the path; `length` is that of the inner frame. */
-  #refuseOversized(length: number): boolean {
-    if (length + this.outer - ETHER_HEADER <= this.#mtu) return false;
-    this.counters[this.scope + COUNTER.tx_too_big]++;
-    this.count = 0;
-    return true;
+  /** Whether an inner frame of `length` bytes fits the path. A socket's packets are fragmented by the kernel. */
+  #fits(length: number): boolean {
+    return this.isHostPath || length + this.outer - ETHER_HEADER <= this.#mtu;
   }
 
   /** Finishes a frame's checksum, once: with head-end replication the same frame is sent several times. */

@@ -5,6 +5,7 @@
 import * as libc from '../../system/libc.ts';
 import {
   AF_INET,
+  AF_INET6,
   CMSG,
   CMSG_DATA,
   CMSG_LEVEL,
@@ -19,14 +20,19 @@ import {
   MSGHDR,
   SOCKADDR,
   SOCKADDR_IN,
+  SOCKADDR_IN_ADDRESS,
+  SOCKADDR_IN6,
+  SOCKADDR_IN6_ADDRESS,
+  SOCKADDR_PORT,
   SOL_UDP,
   UDP_SEGMENT,
 } from '../../system/socket.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
 import { sourcePort } from '../../wire/flow.ts';
 import { IPV4_DESTINATION } from '../../wire/ipv4.ts';
+import { IPV6_DESTINATION } from '../../wire/ipv6.ts';
 import { UDP_DESTINATION, UDP_HEADER } from '../../wire/udp.ts';
-import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import { OUTER_LENGTH_IPV4, VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import type { Sum } from '../checksum.ts';
 import { COUNTER } from '../counters.ts';
@@ -38,18 +44,23 @@ import type { Uplink, UplinkOffloads } from './uplink.ts';
 /** CMSG_LEN of a 16-bit segment size. */
 const SEGMENT_CMSG = CMSG_DATA + 2;
 
+/** msghdr, address and control message, one behind the other. */
+const MESSAGE_BYTES = MSGHDR + SOCKADDR + CMSG;
+
 export class UdpUplink extends Sender implements Uplink {
   readonly fds: readonly number[];
   protected readonly leavesChecksums = false;
+  protected readonly isHostPath = true;
   readonly #sockets: readonly number[];
-  readonly #receiver: UdpReceiver;
+  readonly #receiver: UdpReceiver | undefined;
   readonly #header: number;
   readonly #name: number;
   readonly #control: number;
 
+  /** Without a receiver it only sends: the way through the host's stack of an uplink that builds whole frames. */
   constructor(
     sockets: readonly number[],
-    receiver: UdpReceiver,
+    receiver: UdpReceiver | undefined,
     memory: PacketMemory,
     sum: Sum,
     counters: Float64Array,
@@ -59,14 +70,12 @@ export class UdpUplink extends Sender implements Uplink {
     super(memory, sum, counters, nextHops, offloads);
     this.#sockets = sockets;
     this.#receiver = receiver;
-    this.fds = [receiver.fd];
-    this.#header = memory.take(MSGHDR);
-    this.#name = memory.take(SOCKADDR);
-    this.#control = memory.take(CMSG);
+    this.fds = receiver ? [receiver.fd] : [];
+    this.#header = memory.take(MESSAGE_BYTES);
+    this.#name = this.#header + MSGHDR;
+    this.#control = this.#name + SOCKADDR;
     memory.setPointer(this.#header + MSG_NAME, this.#name);
-    memory.u32[(this.#header + MSG_NAME_LENGTH) >> 2] = SOCKADDR_IN;
     memory.setPointer(this.#header + MSG_CONTROL, this.#control);
-    memory.u16[this.#name >> 1] = AF_INET;
     memory.u32[this.#control >> 2] = SEGMENT_CMSG;
     memory.u32[(this.#control + CMSG_LEVEL) >> 2] = SOL_UDP;
     memory.u32[(this.#control + CMSG_TYPE) >> 2] = UDP_SEGMENT;
@@ -78,7 +87,12 @@ export class UdpUplink extends Sender implements Uplink {
   }
 
   receive(batch: Batch): number {
-    return this.#receiver.receive(batch);
+    return this.#receiver ? this.#receiver.receive(batch) : 0;
+  }
+
+  override close(): void {
+    super.close();
+    this.memory.give(this.#header, MESSAGE_BYTES);
   }
 
   protected transmitSuperFrame(_batch: Batch, _index: number): boolean {
@@ -90,8 +104,10 @@ export class UdpUplink extends Sender implements Uplink {
     // The template tells the destination: its bytes stand in front of the first frame.
     const ip = this.first - this.outer + ETHER_HEADER;
     const udp = this.first - VXLAN_HEADER - UDP_HEADER;
-    memory.u8.copyWithin(this.#name + 2, udp + UDP_DESTINATION, udp + UDP_DESTINATION + 2);
-    memory.u8.copyWithin(this.#name + 4, ip + IPV4_DESTINATION, ip + IPV4_DESTINATION + 4);
+    memory.u8.copyWithin(this.#name + SOCKADDR_PORT, udp + UDP_DESTINATION, udp + UDP_DESTINATION + 2);
+    if (this.outer === OUTER_LENGTH_IPV4)
+      this.#setName(AF_INET, SOCKADDR_IN, SOCKADDR_IN_ADDRESS, ip + IPV4_DESTINATION, 4);
+    else this.#setName(AF_INET6, SOCKADDR_IN6, SOCKADDR_IN6_ADDRESS, ip + IPV6_DESTINATION, 16);
     memory.setIovec(this.iovecs, 0, this.first - VXLAN_HEADER, this.firstLength + VXLAN_HEADER);
     memory.u16[(this.#control + CMSG_DATA) >> 1] = this.segment;
     const sent = this.#sendmsg(0, this.iovecCount, this.count > 1);
@@ -104,9 +120,17 @@ export class UdpUplink extends Sender implements Uplink {
       this.counters[this.scope + this.reason(errno)]++;
       return;
     }
-    // EIO: the NIC cannot compute checksums, so that the kernel refuses to segment. From now on packet by packet.
-    if (errno === libc.EIO || errno === libc.EINVAL) this.udpGso = false;
+    // EIO: the NIC cannot compute checksums, so that the kernel refuses to segment. From now on packet by packet. Other errors
+    // are this run's: EMSGSIZE, on older kernels EINVAL, when its segments have to be fragmented.
+    if (errno === libc.EIO) this.udpGso = false;
     this.#sendOneByOne();
+  }
+
+  #setName(family: number, size: number, addressAt: number, from: number, length: number): void {
+    const { u8, u16, u32 } = this.memory;
+    u16[this.#name >> 1] = family;
+    u32[(this.#header + MSG_NAME_LENGTH) >> 2] = size;
+    u8.copyWithin(this.#name + addressAt, from, from + length);
   }
 
   #sendOneByOne(): void {
@@ -124,6 +148,7 @@ export class UdpUplink extends Sender implements Uplink {
     memory.u32[(header + MSG_IOV_LENGTH) >> 2] = iovecs;
     memory.u32[(header + MSG_CONTROL_LENGTH) >> 2] = segmented ? CMSG : 0;
     this.counters[this.scope + COUNTER.tx_writes]++;
-    return libc.sendmsg(this.#sockets[this.entropyOfRun], memory.address + header, MSG_DONTWAIT);
+    const socket = this.#sockets[this.entropyOfRun % this.#sockets.length];
+    return libc.sendmsg(socket, memory.address + header, MSG_DONTWAIT);
   }
 }

@@ -15,6 +15,8 @@ export interface Uplink {
   send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void;
   /** Sends what is held. Frames' memory is free again afterwards. */
   flush(): void;
+  /** Gives its packet memory back; its descriptors are the main thread's. */
+  close(): void;
 }
 
 /** What the kernel under an uplink can do; see system/capabilities. */
