@@ -2,7 +2,7 @@
 // with them, at process exit, on signals, and by the next run after a kill -9. A name holds the process id and start time of
 // the run that made it (uvx-PID-START-NUMBER-LABEL), so a sweep tells a dead run's leftovers from what a live one is using.
 
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { socketPath } from '../../control/protocol.ts';
@@ -50,14 +50,20 @@ export function removeNamespaces(names: Iterable<string>, told: ReadonlySet<numb
   const targets = [...names].filter((name) => existing.has(name));
   const inodes = new Set(targets.map((name) => statSync(namespacePath(name)).ino));
   if (targets.length > 0 && !endProcesses(inodes, 'SIGTERM', told)) endProcesses(inodes, 'SIGKILL');
-  for (const inode of inodes) {
-    // What a daemon that was killed leaves outside of its namespace.
-    rmSync(join(dirname(socketPath()), `${inode}.sock`), { force: true });
-  }
+  removeRuntimeFiles(inodes);
   for (const name of targets) {
     // Another run may be sweeping the same leftover: gone is gone.
     if (namespaces().includes(name)) runSync(`ip netns delete ${name}`);
     present.namespaces.delete(name);
+  }
+}
+
+/** What a daemon that was killed leaves outside of its namespace: INODE.sock and the like. Another namespace may get the number. */
+function removeRuntimeFiles(inodes: ReadonlySet<number>): void {
+  const directory = dirname(socketPath());
+  if (inodes.size === 0 || !existsSync(directory)) return;
+  for (const name of readdirSync(directory)) {
+    if (inodes.has(Number.parseInt(name, 10))) rmSync(join(directory, name), { force: true });
   }
 }
 

@@ -41,6 +41,10 @@ export interface Topology {
   routes?: Record<string, readonly string[]>;
 }
 
+/** As sysctl(8), which not every machine has; nor has every kernel IPv6. */
+const FORWARD =
+  'cd /proc/sys/net && echo 1 > ipv4/ip_forward && { [ ! -e ipv6 ] || echo 1 > ipv6/conf/all/forwarding; }';
+
 /** A network namespace in which commands run. */
 export class Host {
   readonly name: string;
@@ -149,7 +153,7 @@ export class Network {
   #addHost(name: string, options: HostOptions): void {
     const host = this.#addNamespace(name);
     if (options.forward || options.bridge) {
-      host.exec('sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1');
+      host.exec(['sh', '-c', FORWARD]);
     }
     if (!options.bridge) return;
     const [bridge, ...addresses] = words(options.bridge) as [string, ...string[]];
