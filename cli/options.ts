@@ -6,6 +6,7 @@ export interface Options {
   details?: true;
   force?: true;
   json?: true;
+  once?: true;
   pretty?: true;
   statistics?: true;
   batch?: string;
@@ -19,6 +20,7 @@ const FLAGS: Record<string, keyof Options> = {
   force: 'force',
   j: 'json',
   json: 'json',
+  once: 'once',
   p: 'pretty',
   pretty: 'pretty',
   s: 'statistics',

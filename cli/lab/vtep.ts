@@ -32,7 +32,8 @@ export interface UvxlanVtep extends Vtep {
 }
 
 const DEFAULT_WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
-const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+/** The program itself, as compiled. */
+export const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** A kernel vxlan device, up and addressed. */
 export function kernelVtep(host: Host, options: VtepOptions): Vtep {

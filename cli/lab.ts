@@ -1,0 +1,40 @@
+import { UsageError } from '../control/words.ts';
+import { takeOptions } from './options.ts';
+import { complain, print } from './output.ts';
+
+export const HELP = `Usage: uvxlan lab [ --once ]
+Two nodes in network namespaces on this machine, each with a bridge and a pod, set up as flannel does it: the left one on
+uvxlan, the right one on the kernel's VXLAN (on uvxlan where the kernel has none). Shows a ping and TCP from pod to
+pod, what was counted, and one packet layer by layer. On a terminal it then stays until Ctrl-C, for you to look around.
+Needs root, or user namespaces and a /dev/net/tun that is open to you. Leaves nothing behind.
+Options:
+  --once      do not stay
+Exit status: 0 when all worked, 1 after a failure, 2 when the words are wrong.`;
+
+export async function run(args: string[]): Promise<number> {
+  const { options, words } = takeOptions(args, ['once']);
+  if (words.length > 0) throw new UsageError(`unknown word "${words[0]}": lab takes none`);
+  // Debian leaves the directories of ip, bridge and tc out of an ordinary user's PATH.
+  process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
+  // The commands that it prints are to find the daemon at its usual place, typed in another terminal.
+  delete process.env.UVXLAN_RUNTIME_DIR;
+  const { missing } = await import('./lab/programs.ts');
+  const user = await import('./lab/user-namespace.ts');
+  const lacking = missing('ip', 'bridge', 'tc', 'ping', 'nsenter', 'setpriv') ?? user.tunLacks();
+  if (lacking !== undefined) return refuse(lacking);
+  if (user.isInside()) {
+    user.enter();
+  } else if (!user.isPrivileged()) {
+    const obstacle = missing('unshare', 'mount') ?? user.userNamespaceLacks();
+    if (obstacle !== undefined) return refuse(obstacle);
+    print('Not root: the lab runs in a user namespace of its own (unshare -Urnm).');
+    return user.runInside();
+  }
+  const { runLab } = await import('./lab/tour.ts');
+  return runLab(process.stdout.isTTY === true && !options.once);
+}
+
+function refuse(reason: string): number {
+  complain(`the lab cannot run: ${reason}`);
+  return 1;
+}
