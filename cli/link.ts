@@ -1,12 +1,16 @@
 import { DEVICE_FIELDS, WrongValue } from '../control/fields.ts';
 import type { LinkCounters, LinkRecord, VxlanInfo } from '../control/protocol.ts';
-import { UsageError, wrongArgument } from '../control/words.ts';
+import { parseChanges, parseDevice, UsageError, wrongArgument } from '../control/words.ts';
 import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
-import { print, printJson } from './output.ts';
+import { complain, print, printJson } from './output.ts';
 
 export const HELP = `Usage: uvxlan link [ show [ [ dev ] NAME ] ]
-The VXLAN devices of the running daemon, as "ip link show" prints them.
+       uvxlan link add NAME type vxlan id VNI ...      the words of "uvxlan up", see uvxlan up --help
+       uvxlan link set NAME type vxlan [ local ADDRESS ] [ remote ADDRESS ] [ dev NIC ] [ ttl N ] [ uplink KIND ]
+       uvxlan link del NAME
+The VXLAN devices of the running daemon. show prints them as "ip link show" does. The TAP that a device is can be addressed,
+put in a bridge, renamed and set up and down with ip, as any link.
 Options:
   -d, -details       with the device's VXLAN settings, its uplink and its next hops
   -s, -statistics    with its counters
@@ -23,12 +27,31 @@ export async function run(args: string[]): Promise<number> {
 /** What `link WORDS` asks of the daemon. Throws UsageError. */
 export function parseLink(words: readonly string[], options: Options): DaemonCommand {
   const [word = 'show', ...rest] = words;
-  matchCommand(word, ['show', 'lst', 'list'], 'link');
-  return {
-    command: 'link show',
-    arguments: { name: deviceName(rest) },
-    print: (links: LinkRecord[]) => printLinks(links, options),
-  };
+  switch (matchCommand(word, ['show', 'lst', 'list', 'add', 'set', 'change', 'delete'], 'link')) {
+    case 'add':
+      for (const note of parseDevice(rest).notes) complain(note);
+      return { command: 'link add', arguments: { words: rest } };
+    case 'set':
+    case 'change':
+      parseChanges(withoutDev(rest));
+      return { command: 'link set', arguments: { words: withoutDev(rest) } };
+    case 'delete': {
+      const name = deviceName(rest);
+      if (name === null) throw new UsageError('a device is missing: uvxlan link del NAME');
+      return { command: 'link del', arguments: { name } };
+    }
+    default:
+      return {
+        command: 'link show',
+        arguments: { name: deviceName(rest) },
+        print: (links: LinkRecord[]) => printLinks(links, options),
+      };
+  }
+}
+
+/** `set dev NAME ...` is `set NAME ...`. */
+function withoutDev(words: readonly string[]): readonly string[] {
+  return words[0] === 'dev' ? words.slice(1) : words;
 }
 
 /** `[dev] NAME`, or null. Throws UsageError. */

@@ -24,7 +24,7 @@ const HELP = `Usage: uvxlan COMMAND ...
        uvxlan [ -force ] -batch FILE
 A userspace VXLAN dataplane, in the words of iproute2.
   up         run the daemon with a VXLAN device, in the foreground
-  link       show the daemon's devices
+  link       show, add, change and remove the daemon's devices
   fdb        show and change the forwarding database
   stats      packets, bytes, and drops by reason with what to do about them
   cleanup    remove what a killed daemon has left behind

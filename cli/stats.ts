@@ -47,7 +47,7 @@ function directionText(direction: 'tx' | 'rx', counters: DirectionCounters, opti
   const dropped = drops.reduce((sum, [, count]) => sum + count, 0);
   const copies = direction === 'tx' ? ` + copies ${counters.copies}` : '';
   return [
-    `  ${direction}: in ${counters.in}${copies} = out ${counters.out} + drops ${dropped}; ${counters.bytes} bytes out`,
+    `  ${direction}: in ${counters.in}${copies} = out ${counters.out} + drops ${dropped}; ${counters.bytes} bytes`,
     ...drops
       .filter(([, count]) => count > 0 || options.details)
       .flatMap(([name, count]) => dropText(direction, name, count)),

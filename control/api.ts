@@ -16,6 +16,7 @@ import {
   socketPath,
   VERSION,
 } from './protocol.ts';
+import { parseChanges, parseDevice, UsageError } from './words.ts';
 
 /** A client that does not read its reply for so long is cut off, in milliseconds. */
 const READ_PATIENCE = 10_000;
@@ -139,6 +140,14 @@ function runCommand(handlers: DaemonHandlers, command: string, args: unknown): u
       return handlers.status();
     case 'link show':
       return handlers.linkShow(nameOf(args, 'name'));
+    case 'link add':
+      return handlers.linkAdd(parseDevice(wordsOf(args)).device);
+    case 'link set': {
+      const { name, changes } = parseChanges(wordsOf(args));
+      return handlers.linkSet(name, changes);
+    }
+    case 'link del':
+      return handlers.linkDel(requiredName(args, 'name'));
     case 'stats':
       return handlers.stats(nameOf(args, 'name'));
     case 'fdb add':
@@ -163,6 +172,13 @@ function fieldsOf(args: unknown): Record<string, unknown> {
   if (typeof args !== 'object' || Array.isArray(args))
     throw new CommandError('the arguments are not an object', 'EINVAL');
   return args as Record<string, unknown>;
+}
+
+/** A device's words pass the socket as they are, and are parsed here. */
+function wordsOf(args: unknown): string[] {
+  const { words } = fieldsOf(args);
+  if (!Array.isArray(words)) throw new CommandError('the argument words is missing', 'EINVAL');
+  return words.map(String);
 }
 
 function nameOf(args: unknown, key: string): string | null {
@@ -196,7 +212,7 @@ function failure(error: ReplyError): Reply {
 
 /** Errors with an errno name and refused values are the user's; anything else is a fault of the daemon and says so. */
 function describeError(error: unknown): ReplyError {
-  if (error instanceof WrongValue) return { message: error.message, errno: 'EINVAL' };
+  if (error instanceof WrongValue || error instanceof UsageError) return { message: error.message, errno: 'EINVAL' };
   const { message, errno, code } = error as { message?: string; errno?: unknown; code?: unknown };
   const name = typeof errno === 'string' ? errno : typeof code === 'string' ? code : undefined;
   if (name !== undefined && message) return { message, errno: name };

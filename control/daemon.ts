@@ -228,6 +228,7 @@ export class Daemon implements DaemonHandlers {
   async #moveDevice(device: VxlanDevice, config: DeviceConfig, place: Place): Promise<void> {
     const uplink = await this.#acquireUplink(requestOf(config, place));
     const moved = uplink !== device.uplink;
+    const { remote } = device.config;
     device.config = config;
     device.place = place;
     device.uplink = uplink;
@@ -235,7 +236,7 @@ export class Daemon implements DaemonHandlers {
       await this.#pool.removeDevice(device.index);
       await this.#pool.addDevice(device.specs(this.#capabilities));
     }
-    this.#forwarding.moveDevice(device);
+    this.#forwarding.moveDevice(device, remote);
     await device.followMtu();
     if (moved) await this.#releaseUplinks();
   }
@@ -283,7 +284,7 @@ export class Daemon implements DaemonHandlers {
     const renamed = device.followName();
     const { config, place } = device;
     if (!place.nic) {
-      if (renamed) this.#forwarding.moveDevice(device);
+      if (renamed) this.#forwarding.moveDevice(device, config.remote);
       return;
     }
     const links = await this.#host.links();

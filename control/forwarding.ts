@@ -69,8 +69,8 @@ export class Forwarding {
     for (const entry of config.fdb) this.change('append', device, entry);
   }
 
-  /** The device has another uplink, NIC, address or name: finds the way to each of its next hops again. */
-  moveDevice(device: VxlanDevice): void {
+  /** The device has another uplink, NIC, address, name or remote: finds the way to each of its next hops again. */
+  moveDevice(device: VxlanDevice, oldRemote: string | null): void {
     const { index, name, config, place } = device;
     const family = place.local.includes(':') ? 6 : 4;
     this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family });
@@ -79,6 +79,9 @@ export class Forwarding {
       this.#resolver.release(nextHop);
       this.#want(nextHop);
     }
+    if (config.remote === oldRemote) return;
+    if (oldRemote !== null) this.del(device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: oldRemote });
+    if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
   }
 
   removeDevice(device: VxlanDevice): void {

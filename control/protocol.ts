@@ -123,7 +123,7 @@ export interface DirectionCounters {
   copies: number;
   /** tx: encapsulated packets handed to the uplink; rx: frames handed to the device. */
   out: number;
-  /** Bytes of the inner frames of `out`. */
+  /** Bytes of inner frames: tx of those that the host sent, rx of those that it was given. */
   bytes: number;
   /** Every reason with its count, zero too; the names are those of dataplane/drops. */
   drops: Record<string, number>;
@@ -151,6 +151,9 @@ type Answer<T> = T | Promise<T>;
 export interface DaemonHandlers {
   status(): Answer<DaemonStatus>;
   linkShow(name: string | null): Answer<LinkRecord[]>;
+  linkAdd(device: DeviceConfig): Answer<void>;
+  linkSet(name: string, changes: Partial<DeviceConfig>): Answer<void>;
+  linkDel(name: string): Answer<void>;
   fdbAdd(entry: FdbArguments): Answer<void>;
   fdbAppend(entry: FdbArguments): Answer<void>;
   fdbReplace(entry: FdbArguments): Answer<void>;

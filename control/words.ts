@@ -55,7 +55,31 @@ export const PORT_NOTE =
 
 /** The device that `NAME id N local A ...` asks for, with notes for the user. Throws UsageError. */
 export function parseDevice(words: readonly string[]): { device: DeviceConfig; notes: string[] } {
-  const [name, ...rest] = words;
+  const fields = parseFields(words);
+  const problem = deviceProblems(fields)[0];
+  if (problem !== undefined) throw new UsageError(problem.message);
+  return { device: completeDevice(fields), notes: fields.dstport === undefined ? [PORT_NOTE] : [] };
+}
+
+/** Options that a running device can be given others for, as in the kernel (vxlan_changelink), and the uplink. */
+const CHANGEABLE: readonly DeviceKey[] = ['local', 'remote', 'dev', 'ttl', 'uplink'];
+
+/** What `NAME remote A ...` asks to change. Throws UsageError, with the kernel's sentence for what cannot be changed. */
+export function parseChanges(words: readonly string[]): { name: string; changes: Partial<DeviceConfig> } {
+  const { name = '', ...changes } = parseFields(words);
+  for (const key of Object.keys(changes) as DeviceKey[]) {
+    if (CHANGEABLE.includes(key)) continue;
+    if (key === 'address' || key === 'mtu')
+      throw new UsageError(`${key} is changed with 'ip link set ${name} ${key} ...'`);
+    throw new UsageError(`Cannot change ${key === 'id' ? 'VNI' : key} of a device: remove it and add it again`);
+  }
+  if (Object.keys(changes).length === 0)
+    throw new UsageError(`nothing to change: give one of ${CHANGEABLE.join(', ')}`);
+  return { name, changes };
+}
+
+function parseFields(words: readonly string[]): Partial<DeviceConfig> {
+  const [name, ...rest] = words[0] === 'name' ? words.slice(1) : words;
   if (name === undefined) throw new UsageError('a device is missing: NAME id N local ADDRESS dev NIC');
   if (Object.hasOwn(DEVICE_WORDS, name)) throw new UsageError(`the name of the device is missing before "${name}"`);
   const fields: Partial<DeviceConfig> = { name: fieldValue('name', name) };
@@ -73,9 +97,7 @@ export function parseDevice(words: readonly string[]): { device: DeviceConfig; n
     if (key in fields) throw duplicate(word, given[0] ?? word);
     Object.assign(fields, { [key]: fieldValue(key, means ?? given.join(' '), word) });
   }
-  const problem = deviceProblems(fields)[0];
-  if (problem !== undefined) throw new UsageError(problem.message);
-  return { device: completeDevice(fields), notes: fields.dstport === undefined ? [PORT_NOTE] : [] };
+  return fields;
 }
 
 /** What is wrong with the fields taken together; `key` is the one to point at. */

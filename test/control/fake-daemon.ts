@@ -1,3 +1,4 @@
+import type { DeviceConfig } from '../../control/fields.ts';
 import type { LinkRecord, StatsRecord } from '../../control/protocol.ts';
 import {
   CommandError,
@@ -23,6 +24,18 @@ export class FakeDaemon implements DaemonHandlers {
 
   linkShow(name: string | null): LinkRecord[] {
     return name === null ? this.links : [this.link(name)];
+  }
+
+  linkAdd({ name }: DeviceConfig): void {
+    this.links.push(fakeLink(name));
+  }
+
+  linkSet(name: string): void {
+    this.link(name);
+  }
+
+  linkDel(name: string): void {
+    this.links.splice(this.links.indexOf(this.link(name)), 1);
   }
 
   async fdbAdd(entry: FdbArguments): Promise<void> {
