@@ -18,11 +18,16 @@ export class Capture {
     this.#process = process;
   }
 
-  /** Starts tcpdump and resolves when it captures. `filter` is in pcap-filter(7)'s words. */
-  static async start(host: Host, device: string, filter = ''): Promise<Capture> {
+  /**
+   * Starts tcpdump and resolves when it captures. `filter` is in pcap-filter(7)'s words. The buffer has room for 16 MB of packets
+   * of `longest` bytes: the default, which takes super-frames whole, makes it 64 packets.
+   */
+  static async start(host: Host, device: string, filter = '', longest = 262_144): Promise<Capture> {
     const file = join(host.directory, `${host.name}-${device}-${++captures}.pcap`);
     // -Z root: Debian's tcpdump gives up root and could not write into a directory of ours.
-    const process = host.spawn(`tcpdump -Z root --immediate-mode -U -B 16384 -i ${device} -w ${file} ${filter}`);
+    const process = host.spawn(
+      `tcpdump -Z root --immediate-mode -U -B 16384 -s ${longest} -i ${device} -w ${file} ${filter}`,
+    );
     await process.waitFor(/listening on/);
     return new Capture(file, process);
   }
