@@ -34,7 +34,7 @@ import {
   IPV4_VERSION_IHL,
   PROTOCOL_UDP,
 } from '../../wire/ipv4.ts';
-import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH } from '../../wire/ipv6.ts';
+import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH, IPV6_VERSION } from '../../wire/ipv6.ts';
 import { UDP_CHECKSUM, UDP_DESTINATION, UDP_HEADER, UDP_LENGTH } from '../../wire/udp.ts';
 import { OUTER_LENGTH_IPV4, VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
@@ -244,7 +244,7 @@ export class FrameUplink extends Sender implements Uplink {
         batch.gsoSize[i] = u16[vnet + (VNET_GSO_SIZE >> 1)];
         batch.headerLength[i] = Math.max(0, u16[vnet + (VNET_HEADER_LENGTH >> 1)] - inner);
       }
-    } else if ((gso & GSO_TYPE_MASK) === GSO_UDP_L4) {
+    } else if ((gso & GSO_TYPE_MASK) === GSO_UDP_L4 && udpLength > UDP_HEADER) {
       const train = (batch.train[i] = u16[vnet + (VNET_GSO_SIZE >> 1)]);
       if (train > 0) return this.#count(Math.ceil((udpLength - UDP_HEADER) / train));
     }
@@ -265,7 +265,8 @@ export class FrameUplink extends Sender implements Uplink {
       case ETHERTYPE_IPV6: {
         const udp = ip + IPV6_HEADER;
         const payload = get16(u8, ip + IPV6_PAYLOAD_LENGTH);
-        if (udp + UDP_HEADER > end || u8[ip + IPV6_NEXT_HEADER] !== PROTOCOL_UDP || udp + payload > end) return 0;
+        if (udp + UDP_HEADER > end || u8[ip + IPV6_VERSION] >> 4 !== 6 || udp + payload > end) return 0;
+        if (u8[ip + IPV6_NEXT_HEADER] !== PROTOCOL_UDP) return 0;
         return payload >= get16(u8, udp + UDP_LENGTH) ? udp : 0;
       }
       default:

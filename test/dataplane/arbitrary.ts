@@ -50,12 +50,24 @@ export function headers({ plain = false }: HeaderOptions = {}): fc.Arbitrary<Fra
   );
 }
 
-export interface SuperFrame {
+export class SuperFrame {
   readonly spec: FrameSpec;
   /** Payload of a segment. */
   readonly size: number;
   /** With the virtio header of a TAP. */
   readonly packet: Uint8Array;
+
+  constructor(spec: FrameSpec, size: number) {
+    this.spec = spec;
+    this.size = size;
+    this.packet = superFrame(frame(spec), size);
+  }
+
+  /** How a counterexample is printed: without 64 kB of payload. */
+  [fc.toStringMethod](): string {
+    const { payload, ...rest } = this.spec;
+    return fc.stringify({ ...rest, payloadLength: payload.length, size: this.size });
+  }
 }
 
 /** Super-frames of up to `segments` segments, but never longer than an IP packet can be with VXLAN headers around it. */
@@ -63,7 +75,6 @@ export function superFrames(segments: number, options?: HeaderOptions): fc.Arbit
   const sizes = fc.oneof(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 500, max: 1500 }), fc.constant(8950));
   return fc.tuple(headers(options), sizes, fc.nat(), fc.nat(255)).map(([spec, size, length, seed]) => {
     const most = Math.min(segments * size, 65_000);
-    const whole = { ...spec, payload: payload(1 + (length % most), seed) };
-    return { spec: whole, size, packet: superFrame(frame(whole), size) };
+    return new SuperFrame({ ...spec, payload: payload(1 + (length % most), seed) }, size);
   });
 }

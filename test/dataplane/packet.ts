@@ -342,6 +342,7 @@ function cutTunnel(whole: Uint8Array, vnet: Vnet): Uint8Array[] {
 
 /** A VXLAN packet on the wire, taken apart. */
 export interface Encapsulated {
+  /** IPv4 as usual, IPv6 as 32 hex digits. */
   readonly destination: string;
   readonly sourcePort: number;
   readonly id: number;
@@ -352,21 +353,21 @@ export interface Encapsulated {
 /** Takes a frame from the wire apart, and fails when any outer field is not right. */
 export function decapsulate(bytes: Uint8Array, port: number): Encapsulated {
   const view = viewOf(bytes);
-  const { version, tcp, network, transport } = shape(bytes);
-  assert.deepEqual({ version, tcp, network, transport }, { version: 4, tcp: false, network: 14, transport: 34 });
-  assert.equal(view.getUint16(16), bytes.length - 14, 'outer IP length');
-  assert.equal(referenceSum(bytes.subarray(14, 34)), 0xffff, 'outer IP checksum');
-  assert.equal(view.getUint16(36), port, 'outer destination port');
-  assert.equal(view.getUint16(38), bytes.length - 34, 'outer UDP length');
+  const outer = shape(bytes);
+  const { version, network, transport, payload } = outer;
+  assert.deepEqual([outer.tcp, network, transport], [false, 14, version === 4 ? 34 : 54]);
+  assertNetwork(bytes, outer);
+  assert.equal(view.getUint16(transport + 2), port, 'outer destination port');
+  assert.equal(view.getUint16(transport + 4), bytes.length - transport, 'outer UDP length');
   assert.ok(checksumHolds(bytes), 'outer UDP checksum');
-  assert.equal(view.getUint32(42), 0x08000000, 'VXLAN flags');
-  assert.equal(bytes[49], 0, 'reserved byte behind the VNI');
+  assert.equal(view.getUint32(payload), 0x08000000, 'VXLAN flags');
+  assert.equal(bytes[payload + 7], 0, 'reserved byte behind the VNI');
   return {
-    destination: bytes.subarray(30, 34).join('.'),
-    sourcePort: view.getUint16(34),
-    id: view.getUint16(18),
-    vni: view.getUint32(46) >>> 8,
-    inner: bytes.slice(50),
+    destination: version === 4 ? bytes.subarray(30, 34).join('.') : hex(bytes.subarray(38, 54)),
+    sourcePort: view.getUint16(transport),
+    id: version === 4 ? view.getUint16(18) : 0,
+    vni: view.getUint32(payload + 4) >>> 8,
+    inner: bytes.slice(payload + 8),
   };
 }
 

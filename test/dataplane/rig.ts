@@ -1,4 +1,7 @@
 /** What the tests of the dataplane put around it: a port to look into, and shared state as the control plane sets it up. */
+import { Batch } from '../../dataplane/batch.ts';
+import { loadSum } from '../../dataplane/checksum.ts';
+import { Coalescer } from '../../dataplane/coalesce.ts';
 import {
   allocateCounters,
   block,
@@ -7,11 +10,13 @@ import {
   type CounterName,
   FIRST_UPLINK_SCOPE,
 } from '../../dataplane/counters.ts';
-import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from '../../dataplane/device.ts';
+import { Decap } from '../../dataplane/decap.ts';
+import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, Device, MAX_DEVICES } from '../../dataplane/device.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
 import type { Port } from '../../dataplane/port.ts';
-import type { Shared } from '../../dataplane/worker.ts';
+import type { Shared } from '../../dataplane/task.ts';
+import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import { Lists } from '../../fdb/lists.ts';
 import { NextHops } from '../../fdb/nexthops.ts';
 import { STATE_BITS } from '../../fdb/state.ts';
@@ -132,7 +137,7 @@ export class Rig {
         buildTemplate({
           sourceMac: '02:00:00:00:00:0b',
           destinationMac: '02:00:00:00:00:0a',
-          source: '192.0.2.1',
+          source: ip.includes(':') ? '2001:db8::1' : '192.0.2.1',
           destination: ip,
           port: PORT,
           vni,
@@ -180,6 +185,70 @@ export class Rig {
   }
 }
 
+/** The receiving half: an uplink's port, and two devices, of which the second has the next VNI and the MAC `OWN`. */
+export class Receiving {
+  readonly rig = new Rig();
+  readonly port: TestPort;
+  readonly taps: readonly TestPort[];
+  readonly uplink: FrameUplink;
+  readonly #decap: Decap;
+  readonly #batch = new Batch(64);
+  readonly #fences: readonly number[];
+
+  constructor() {
+    const { memory, counters, nextHops, records } = this.rig;
+    const sum = loadSum(memory);
+    const scope = block(0, FIRST_UPLINK_SCOPE);
+    const options = { offloads: { tunnelGso: true, udpGso: true }, port: PORT, sourcePorts: SOURCE_PORTS, scope };
+    const before = memory.take(FENCE);
+    const arena = takeUplinkArena(memory);
+    this.#fences = [before, memory.take(FENCE)];
+    for (const at of this.#fences) memory.u8.fill(FENCED, at, at + FENCE);
+    this.port = new TestPort(memory);
+    this.taps = [new TestPort(memory), new TestPort(memory)];
+    this.uplink = new FrameUplink(this.port, memory, sum, counters, new Int32Array(nextHops.buffer), {
+      ...options,
+      arena,
+    });
+    const devices = this.taps.map((tap, i) => {
+      const coalescer = new Coalescer(memory, tap, sum, counters, block(0, i), true);
+      return new Device(i, VNI + i, block(0, i), tap, coalescer, this.uplink, records);
+    });
+    this.rig.setMac(0, OWN + 1);
+    this.rig.setMac(1, OWN);
+    this.#decap = new Decap(memory, counters, scope, devices, false);
+  }
+
+  /** What the first device's TAP gets when these packets arrive. The other's is in `taps[1].written`. */
+  receive(packets: readonly Uint8Array[]): Uint8Array[] {
+    this.rig.clear();
+    this.port.waiting.push(...packets);
+    while (this.port.waiting.length > 0) {
+      this.uplink.receive(this.#batch);
+      this.#decap.run(this.#batch);
+    }
+    return this.taps[0].take();
+  }
+
+  /** Whether the memory around the arena, where packets lie, is as it was. */
+  get isIntact(): boolean {
+    const { u8 } = this.rig.memory;
+    return this.#fences.every((at) => u8.subarray(at, at + FENCE).every((byte) => byte === FENCED));
+  }
+
+  /** The counters of packets and drops, over all blocks. */
+  counts(): Partial<Record<string, number>> {
+    const { rx_packets, ...own } = this.rig.uplink(0);
+    return { ...own, ...pick(this.rig.device(0)), ...pick(this.rig.device(1)), arrived: rx_packets };
+  }
+}
+
+const FENCE = 65536;
+const FENCED = 0x5a;
+
+/** Last byte of a MAC that is a device's own. */
+export const OWN = 0x77;
+
 function macParts(last: number): [number, number] {
   const bytes = Buffer.from(mac(last));
   return [bytes.readUInt16BE(0), bytes.readInt32BE(2)];
@@ -190,12 +259,9 @@ export function drops(counters: Partial<Record<CounterName, number>>, direction:
   return DROPS.filter((drop) => drop.direction === direction).reduce((sum, { name }) => sum + (counters[name] ?? 0), 0);
 }
 
-/** The named counters only: tests of drops do not depend on how many bytes and calls there were. */
-export function pick(counters: Partial<Record<CounterName, number>>, prefix: string): Partial<Record<string, number>> {
-  const names = ['bytes', 'writes'].map((name) => `${prefix}_${name}`);
-  return Object.fromEntries(
-    Object.entries(counters).filter(([name]) => name.startsWith(prefix) && !names.includes(name)),
-  );
+/** Packets and drops only: how many bytes and calls there were is another matter. */
+function pick(counters: Partial<Record<CounterName, number>>): Partial<Record<string, number>> {
+  return Object.fromEntries(Object.entries(counters).filter(([name]) => !/_(bytes|writes)$/.test(name)));
 }
 
 /** Random numbers from a seed (xorshift32): the same ones each time. */
