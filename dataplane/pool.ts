@@ -5,6 +5,7 @@ import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
+import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
 import {
   CONTROL_FAIL,
@@ -54,6 +55,9 @@ export class WorkerPool {
   /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
   readonly #uplinks = new Map<number, readonly UplinkSpec[]>();
   readonly #devices = new Map<number, readonly DeviceSpec[]>();
+  /** Raw uplinks and their devices are the main thread's own. */
+  #mainThread: MainThreadWorker | undefined;
+  readonly #raw = new Set<number>();
   #stopping = false;
   #commands = 0;
 
@@ -61,8 +65,8 @@ export class WorkerPool {
     const { workers, fdb, nextHops, lists } = options;
     this.#options = options;
     this.#shared = {
-      packets: sharePacketMemory(workers),
-      counters: allocateCounters(workers),
+      packets: sharePacketMemory(workers + 1), // and the main thread's, should there be one
+      counters: allocateCounters(workers + 1),
       fdb,
       nextHops,
       lists,
@@ -93,26 +97,43 @@ export class WorkerPool {
   }
 
   /** One spec a worker. Resolves when all workers have it; so do the others. */
-  addUplink(specs: readonly UplinkSpec[]): Promise<void> {
+  async addUplink(specs: readonly UplinkSpec[]): Promise<void> {
+    if (specs[0].kind === 'raw') {
+      this.#mainThread ??= new MainThreadWorker(this.#options.workers, this.#shared, this.#options.onFailure);
+      this.#mainThread.addUplink(specs[0]);
+      this.#raw.add(specs[0].index);
+      return;
+    }
     this.#uplinks.set(specs[0].index, specs);
-    return this.#tellAll((worker) => ({ addUplink: specs[worker] }));
+    await this.#tellAll((worker) => ({ addUplink: specs[worker] }));
   }
 
   /** Its descriptors may be closed when this resolves. */
-  removeUplink(index: number): Promise<void> {
+  async removeUplink(index: number): Promise<void> {
+    if (this.#raw.delete(index)) {
+      this.#mainThread?.removeUplink(index);
+      return;
+    }
     this.#uplinks.delete(index);
-    return this.#tellAll(() => ({ removeUplink: index }));
+    await this.#tellAll(() => ({ removeUplink: index }));
   }
 
-  addDevice(specs: readonly DeviceSpec[]): Promise<void> {
+  async addDevice(specs: readonly DeviceSpec[]): Promise<void> {
+    if (this.#raw.has(specs[0].uplink)) {
+      this.#mainThread?.addDevice(specs[0]);
+      return;
+    }
     this.#devices.set(specs[0].index, specs);
-    return this.#tellAll((worker) => ({ addDevice: specs[worker] }));
+    await this.#tellAll((worker) => ({ addDevice: specs[worker] }));
   }
 
   /** Its descriptors may be closed when this resolves. */
-  removeDevice(index: number): Promise<void> {
-    this.#devices.delete(index);
-    return this.#tellAll(() => ({ removeDevice: index }));
+  async removeDevice(index: number): Promise<void> {
+    if (!this.#devices.delete(index)) {
+      this.#mainThread?.removeDevice(index);
+      return;
+    }
+    await this.#tellAll(() => ({ removeDevice: index }));
   }
 
   /** Makes a worker fail once, for tests of recovery. */
@@ -124,6 +145,7 @@ export class WorkerPool {
   /** Ends all workers; their descriptors may be closed afterwards. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#mainThread?.stop();
     Atomics.store(this.#control, CONTROL_STOP, 1);
     for (const state of this.#workers) this.#wake(state);
     await Promise.all(this.#workers.map(({ running }) => running));

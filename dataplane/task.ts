@@ -24,7 +24,7 @@ export interface Shared {
 /** An uplink, as a worker gets it. */
 export interface UplinkSpec {
   readonly index: number;
-  readonly kind: 'redirect' | 'udp';
+  readonly kind: 'redirect' | 'udp' | 'raw';
   /** What whole frames may look like (redirect). */
   readonly offloads: UplinkOffloads;
   /** Whether sockets take UDP_SEGMENT. */
@@ -35,7 +35,7 @@ export interface UplinkSpec {
   readonly sourcePorts: readonly [number, number];
   /** Frames longer than this are super-frames. */
   readonly largestFrame: number;
-  /** The worker's queue of the uplink's TAP; -1 for udp. */
+  /** The worker's queue of the uplink's TAP; -1 for the others. */
   readonly tap: number;
   /** The worker's socket on the VXLAN port. */
   readonly receiver: number;

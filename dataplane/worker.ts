@@ -59,7 +59,7 @@ interface UplinkState {
 
 export class Worker {
   readonly memory: PacketMemory;
-  readonly #sum: Sum;
+  readonly sum: Sum;
   readonly #counters: Float64Array;
   readonly #nextHops: Int32Array;
   readonly #records: Int32Array;
@@ -76,7 +76,7 @@ export class Worker {
   constructor(index: number, shared: Shared) {
     this.#index = index;
     this.memory = new PacketMemory(shared.packets, index);
-    this.#sum = loadSum(this.memory);
+    this.sum = loadSum(this.memory);
     this.#counters = new Float64Array(shared.counters);
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
@@ -91,22 +91,30 @@ export class Worker {
     const receiver = new UdpReceiver(spec.receiver, this.#receiveBuffers, this.#counters, scope, spec.largestFrame);
     const udp = (receiving?: UdpReceiver): UdpUplink => {
       const offloads = { tunnelGso: false, udpGso: spec.socketGso };
-      return new UdpUplink(spec.senders, receiving, this.memory, this.#sum, this.#counters, this.#nextHops, offloads);
+      return new UdpUplink(spec.senders, receiving, this.memory, this.sum, this.#counters, this.#nextHops, offloads);
     };
     if (spec.kind === 'udp') this.#register(spec, udp(receiver), true);
     else this.addFrameUplink(spec, new FdPort(spec.tap, this.memory), udp(), receiver);
   }
 
+  /** The raw uplink: sends through the port, receives on the socket. */
+  addRawUplink(spec: UplinkSpec, port: Port): void {
+    const scope = block(this.#index, FIRST_UPLINK_SCOPE + spec.index);
+    const receiver = new UdpReceiver(spec.receiver, this.#receiveBuffers, this.#counters, scope, spec.largestFrame);
+    this.addFrameUplink(spec, port, undefined, receiver);
+  }
+
   /** Adds an uplink of whole frames over any port: the redirect uplink's TAP, or an in-memory link. */
   addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: UdpUplink, slow?: UdpReceiver): void {
     const options = {
+      isHostPath: spec.kind === 'raw',
       offloads: spec.offloads,
       port: spec.port,
       sourcePorts: spec.sourcePorts,
       scope: block(this.#index, FIRST_UPLINK_SCOPE + spec.index),
       arena: this.#uplinkArena,
     };
-    const uplink = new FrameUplink(port, this.memory, this.#sum, this.#counters, this.#nextHops, options, viaHost);
+    const uplink = new FrameUplink(port, this.memory, this.sum, this.#counters, this.#nextHops, options, viaHost);
     this.#register(spec, uplink, false, slow);
   }
 
@@ -136,7 +144,7 @@ export class Worker {
     const scope = block(this.#index, spec.index);
     const state = this.#uplinks.find(({ index }) => index === spec.uplink);
     if (!state) throw new Error(`device ${spec.index} names uplink ${spec.uplink}, which is not there`);
-    const coalescer = new Coalescer(this.memory, tap, this.#sum, this.#counters, scope, spec.mergeUdp);
+    const coalescer = new Coalescer(this.memory, tap, this.sum, this.#counters, scope, spec.mergeUdp);
     const device = new Device(spec.index, spec.vni, scope, tap, coalescer, state.uplink, this.#records);
     state.devices.push(device);
     this.#devices.push(device);
@@ -173,6 +181,19 @@ export class Worker {
       decap.run(batch);
     }
     return moved;
+  }
+
+  /** One round over what the host's stack hands to the slow paths' sockets; returns the packets. */
+  turnSlowPaths(): number {
+    let moved = 0;
+    for (const { slow } of this.#uplinks) if (slow) moved += this.#turnSlowPath(slow);
+    return moved;
+  }
+
+  #turnSlowPath({ receiver, decap }: NonNullable<UplinkState['slow']>): number {
+    const packets = receiver.receive(this.#batch);
+    if (packets > 0) decap.run(this.#batch);
+    return packets;
   }
 
   #countFrames(scope: number): void {
@@ -226,8 +247,7 @@ export class Worker {
           messages.postMessage({ gone: this.#devices[i].index } satisfies WorkerReport);
         }
         for (let i = 0; i < slowPaths.length; i++) {
-          const { receiver, decap } = slowPaths[i];
-          if (events(1 + this.#devices.length + i) !== 0 && receiver.receive(this.#batch) > 0) decap.run(this.#batch);
+          if (events(1 + this.#devices.length + i) !== 0) this.#turnSlowPath(slowPaths[i]);
         }
       }
       for (let i = 0; i < ROUNDS && this.turn() > 0; i++);

@@ -57,6 +57,8 @@ export function takeUplinkArena(memory: PacketMemory): number {
 
 export interface FrameUplinkOptions {
   readonly offloads: UplinkOffloads;
+  /** Whether the host's stack routes the packets, so that their Ethernet header does not matter (raw). */
+  readonly isHostPath: boolean;
   /** UDP destination port of packets for us. */
   readonly port: number;
   /** UDP source ports of what we send: from the first to before the second. */
@@ -70,7 +72,7 @@ export interface FrameUplinkOptions {
 export class FrameUplink extends Sender implements Uplink {
   readonly fds: readonly number[];
   protected readonly leavesChecksums = true;
-  protected readonly isHostPath = false;
+  protected readonly isHostPath: boolean;
   readonly #port: Port;
   readonly #tunnelGso: boolean;
   readonly #udpPort: number;
@@ -90,6 +92,7 @@ export class FrameUplink extends Sender implements Uplink {
     viaHost?: Sender,
   ) {
     super(memory, sum, counters, nextHops, options.offloads, viaHost);
+    this.isHostPath = options.isHostPath;
     this.#port = port;
     this.fds = port.fd < 0 ? [] : [port.fd];
     this.#tunnelGso = options.offloads.tunnelGso;

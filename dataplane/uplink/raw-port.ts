@@ -1,0 +1,97 @@
+/**
+ * The port of the `raw` uplink: sends each packet by one call of the raw-socket package, IP header included, as a straightforward Node
+ * program would. A baseline for benchmarks and lessons. The package works on the main thread only. Nothing is read here: packets
+ * come in on the UDP socket of the VXLAN port.
+ */
+import { createRequire } from 'node:module';
+import * as libc from '../../system/libc.ts';
+import { NEEDS_CSUM, VNET_CHECKSUM_OFFSET, VNET_CHECKSUM_START, VNET_FLAGS, VNET_TUNNEL } from '../../system/vnet.ts';
+import { formatIpv4 } from '../../wire/address.ts';
+import { ETHER_HEADER } from '../../wire/ethernet.ts';
+import { IPV4_DESTINATION, PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { finishChecksum, type Sum } from '../checksum.ts';
+import type { PacketMemory } from '../memory.ts';
+import type { Port } from '../port.ts';
+
+/** What we use of the package. */
+interface RawSocket {
+  send(packet: Buffer, offset: number, length: number, address: string, done: (error: Error | null) => void): void;
+  setOption(level: number, option: number, value: number): void;
+  on(event: 'error', listener: (error: Error) => void): void;
+  close(): void;
+}
+interface RawSocketModule {
+  createSocket(options: { protocol: number }): RawSocket;
+  readonly SocketLevel: { readonly IPPROTO_IP: number };
+  readonly SocketOption: { readonly IP_HDRINCL: number };
+}
+
+/** Packets that wait for the event loop; further ones are refused with ENOBUFS. */
+const MAX_QUEUED = 1024;
+
+export class RawPort implements Port {
+  readonly fd = -1;
+  readonly #memory: PacketMemory;
+  readonly #sum: Sum;
+  readonly #socket: RawSocket;
+  #queued = 0;
+  #errno = 0;
+
+  /** Throws when the package is not installed: it is optional, and compiled at install. */
+  constructor(memory: PacketMemory, sum: Sum) {
+    this.#memory = memory;
+    this.#sum = sum;
+    const raw = loadPackage();
+    this.#socket = raw.createSocket({ protocol: PROTOCOL_UDP });
+    this.#socket.setOption(raw.SocketLevel.IPPROTO_IP, raw.SocketOption.IP_HDRINCL, 1);
+    this.#socket.on('error', () => {}); // of one packet: its own callback tells
+  }
+
+  read(): number {
+    return this.#fail(libc.EAGAIN);
+  }
+
+  write(at: number, length: number): number {
+    const { u8, u16 } = this.#memory;
+    if (this.#queued >= MAX_QUEUED) return this.#fail(libc.ENOBUFS);
+    const frame = at + VNET_TUNNEL;
+    if (u8[at + VNET_FLAGS] & NEEDS_CSUM) {
+      const start = u16[(at + VNET_CHECKSUM_START) >> 1];
+      const offset = u16[(at + VNET_CHECKSUM_OFFSET) >> 1];
+      finishChecksum(this.#memory, this.#sum, frame, length - VNET_TUNNEL, start, offset);
+    }
+    const ip = frame + ETHER_HEADER;
+    // A copy: the package sends later, when packet memory is in use for others.
+    const packet = Buffer.from(u8.slice(ip, at + length));
+    this.#queued++;
+    this.#socket.send(packet, 0, packet.length, formatIpv4(packet, IPV4_DESTINATION), () => this.#queued--);
+    return length;
+  }
+
+  writev(): number {
+    return this.#fail(libc.EMSGSIZE); // without offloads every packet is one piece
+  }
+
+  errno(): number {
+    return this.#errno;
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
+
+  #fail(errno: number): number {
+    this.#errno = errno;
+    return -1;
+  }
+}
+
+/** Throws one sentence when the package is not there. */
+export function loadPackage(): RawSocketModule {
+  try {
+    return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Error(`uplink raw needs the raw-socket package, which is compiled at install: npm install raw-socket (${message.split('\n')[0]})`);
+  }
+}
