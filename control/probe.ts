@@ -1,6 +1,6 @@
 /**
- * Proves, on this kernel, that what the redirect uplink rests on works: two throw-away TAPs, the first one's ingress redirected to the
- * second one's egress, and packets of each kind sent through.
+ * Proves, on this kernel, that what the redirect uplink rests on works: two throw-away TAPs, one in the NIC's place, and packets of
+ * each kind sent both ways.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Capabilities, uplinkOffloads } from '../system/capabilities.ts';
@@ -21,6 +21,7 @@ import {
   VNET_OUTER_TRANSPORT,
   VNET_TUNNEL,
 } from '../system/vnet.ts';
+import { formatIpv4, parseMac } from '../wire/address.ts';
 import { fillIpv4Checksum, fold, pseudoSum4, putSum } from '../wire/checksum.ts';
 import { ETHER_HEADER, ETHERTYPE_IPV4, writeEthernetHeader } from '../wire/ethernet.ts';
 import { IPV4_HEADER, PROTOCOL_TCP, PROTOCOL_UDP, writeIpv4Header } from '../wire/ipv4.ts';
@@ -28,6 +29,7 @@ import { TCP_CHECKSUM, TCP_DATA_OFFSET, TCP_FLAG_ACK, TCP_FLAGS, TCP_HEADER } fr
 import { UDP_CHECKSUM, UDP_HEADER, writeUdpHeader } from '../wire/udp.ts';
 import { OUTER_LENGTH_IPV4, VXLAN_HEADER, VXLAN_PORT_LINUX, writeVxlanHeader } from '../wire/vxlan.ts';
 import type { Host } from './host.ts';
+import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
 
 const TRIES = 50;
 const PAYLOAD = 3000;
@@ -39,30 +41,33 @@ const ADDRESSES = [Buffer.from([192, 0, 2, 1]), Buffer.from([192, 0, 2, 2])] as 
 /** What the probe found: undefined when redirection works, else one clause that says what does not. */
 export async function probeRedirect(host: Host, capabilities: Capabilities): Promise<string | undefined> {
   const taps: TapDevice[] = [];
+  let redirect: Redirect | undefined;
   try {
     for (let i = 0; i < 2; i++) taps.push(createTap('uvxprobe%d', 1, VNET_TUNNEL, uplinkOffloads(capabilities)));
-    const [from, to] = taps;
-    await host.iproute.run('tc', ['qdisc', 'add', 'dev', from.name, 'clsact']);
-    await host.iproute.run(
-      'tc',
-      `filter add dev ${from.name} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev ${to.name}`.split(
-        ' ',
-      ),
-    );
-    for (const { name } of taps) {
-      await host.setNoIpv6Address(name);
-      await host.setLink(name, { arp: false, multicast: false, up: true });
-    }
-    for (const [what, packet] of [
-      ['a single packet', probePacket(false)],
-      ...(capabilities.tunnelGso ? ([['a super-frame', probePacket(true)]] as const) : []),
+    const [uplink, nic] = taps;
+    const { mac } = (await host.link(nic.name))!;
+    redirect = await attachRedirect(host, {
+      nic: nic.name,
+      uplink: uplink.name,
+      local: formatIpv4(ADDRESSES[1]),
+      port: VXLAN_PORT_LINUX,
+      tcx: capabilities.tcx,
+    });
+    await host.setNoIpv6Address(nic.name);
+    await host.setLink(nic.name, { arp: false, multicast: false, up: true });
+    for (const [what, superFrame] of [
+      ['a single packet', false],
+      ...(capabilities.tunnelGso ? ([['a super-frame', true]] as const) : []),
     ] as const) {
-      if (!(await passes(from, to, packet))) return `${what} did not come out of a redirected TAP`;
+      const packet = probePacket(parseMac(mac!)!, superFrame);
+      if (!(await passes(uplink, nic, packet))) return `${what} did not pass from the uplink TAP to the NIC`;
+      if (!(await passes(nic, uplink, packet))) return `${what} did not pass from the NIC to the uplink TAP`;
     }
     return undefined;
   } catch (error) {
     return (error as Error).message;
   } finally {
+    if (redirect) await detachRedirect(host, redirect).catch(() => {});
     for (const tap of taps) closeTap(tap);
   }
 }
@@ -86,8 +91,8 @@ function same(a: Uint8Array, b: Uint8Array): boolean {
   );
 }
 
-/** A VXLAN packet with an inner TCP segment: one whose outer checksum is unfinished, or a super-frame with tunnel metadata. */
-function probePacket(superFrame: boolean): Uint8Array {
+/** A VXLAN packet, to that MAC address, with an inner TCP segment: one whose outer checksum is unfinished, or a super-frame with tunnel metadata. */
+function probePacket(destination: Uint8Array, superFrame: boolean): Uint8Array {
   const payload = superFrame ? PAYLOAD : 64;
   const inner = OUTER_LENGTH_IPV4 + ETHER_HEADER + IPV4_HEADER;
   const length = inner + TCP_HEADER + payload;
@@ -95,7 +100,7 @@ function probePacket(superFrame: boolean): Uint8Array {
   const frame = packet.subarray(VNET_TUNNEL);
   const udp = ETHER_HEADER + IPV4_HEADER;
   const innerIp = OUTER_LENGTH_IPV4 + ETHER_HEADER;
-  writeEthernetHeader(frame, 0, MACS[1], MACS[0], ETHERTYPE_IPV4);
+  writeEthernetHeader(frame, 0, destination, MACS[0], ETHERTYPE_IPV4);
   writeIpv4Header(frame, ETHER_HEADER, ip(length - ETHER_HEADER, PROTOCOL_UDP));
   fillIpv4Checksum(frame, ETHER_HEADER);
   writeUdpHeader(frame, udp, 40000, VXLAN_PORT_LINUX, length - udp);

@@ -5,35 +5,17 @@ import type { Host, Link } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 
 /**
- * The redirect uplink's tc filters:
- *
- *     uplink TAP ingress --- everything ------------------------------> NIC egress
- *     NIC ingress ---------- VXLAN to our address and port -----------> uplink TAP egress
- *
- * Nothing of it passes the host's stack. The filters carry a cookie by which they are recognised after kill -9. What cannot
- * carry one is a clsact qdisc: that we have added it to a NIC is written to a file, before it is done.
- *
- * The uplink TAP is nobody's interface: no addresses, no ARP, no multicast, and it must be left alone by network managers
- * (NetworkManager: `unmanaged-devices=interface-name:NAME`; systemd-networkd does so by default).
+ * The redirect uplink's tc filters (u32 with mirred), for kernels without TCX links. They carry a cookie by which they are
+ * recognised after kill -9. What cannot carry one is a clsact qdisc: that we have added it to a NIC is written to a file, before
+ * it is done.
  */
 
-export interface RedirectOptions {
-  nic: string;
-  /** The uplink TAP, not yet up. */
-  uplink: string;
-  /** Our IPv4 address: destination of the packets that are taken. */
-  local: string;
-  /** UDP destination port of the packets that are taken. */
-  port: number;
-}
-
-/** A redirection that is in place. */
-export interface Redirect {
-  readonly nic: string;
+/** Filters that are in place. */
+export interface Filters {
   readonly uplink: string;
   /** The NIC keeps its index when it is renamed. */
   readonly nicIndex: number;
-  /** When the redirection was made. */
+  /** When the filters were added. */
   readonly nicMac: string | undefined;
   readonly nicCookie: string;
   readonly uplinkCookie: string;
@@ -61,48 +43,40 @@ interface ClsactRecord {
 }
 
 /**
- * Puts a redirection in place and then sets the uplink TAP up. When a step fails, what was done is undone and the error says
- * which step it was, with tc's own words.
+ * Redirects what the uplink TAP receives to the NIC's egress, and VXLAN packets to our address and port from the NIC's ingress
+ * to the uplink TAP. When a step fails, what was done is undone and the error says which step it was, with tc's own words.
  */
-export async function attachRedirect(host: Host, options: RedirectOptions): Promise<Redirect> {
-  const { nic, uplink } = options;
-  const link = await host.link(nic);
-  if (!link) throw new Error(`cannot redirect to ${nic}: there is no such device`);
-  const redirect: Redirect = {
-    nic,
+export async function addFilters(host: Host, nic: Link, uplink: string, local: string, port: number): Promise<Filters> {
+  const filters: Filters = {
     uplink,
-    nicIndex: link.ifindex,
-    nicMac: link.mac,
+    nicIndex: nic.ifindex,
+    nicMac: nic.mac,
     nicCookie: ON_NIC + randomBytes(9).toString('hex'),
     uplinkCookie: ON_UPLINK + randomBytes(9).toString('hex'),
   };
+  const [protocol, match] = local.includes(':') ? ['ipv6', vxlanMatch6(local, port)] : ['ip', vxlanMatch4(local, port)];
   try {
-    await host.setNoIpv6Address(uplink);
-    await host.setLink(uplink, { mtu: link.mtu, arp: false, multicast: false });
     await addClsact(host, uplink);
-    await addFilter(host, uplink, 'all', 'match u32 0 0', nic, redirect.uplinkCookie);
-    await addRecordedClsact(host, link);
-    await addFilter(host, nic, 'ip', vxlanMatch(options), uplink, redirect.nicCookie);
-    await host.setLink(uplink, { up: true });
+    await addFilter(host, uplink, 'all', 'match u32 0 0', nic.name, filters.uplinkCookie);
+    await addRecordedClsact(host, nic);
+    await addFilter(host, nic.name, protocol, match, uplink, filters.nicCookie);
   } catch (error) {
-    await detachRedirect(host, redirect).catch(() => {});
-    throw new Error(`cannot redirect ${nic} to ${uplink}: ${(error as Error).message}${advice(error)}`, {
-      cause: error,
-    });
+    await deleteFilters(host, filters).catch(() => {});
+    throw new Error(`${(error as Error).message}${advice(error)}`, { cause: error });
   }
-  return redirect;
+  return filters;
 }
 
-/** Removes exactly this redirection, whatever of it is left, and the NIC's clsact if it is ours and has no other filter. */
-export async function detachRedirect(host: Host, redirect: Redirect): Promise<void> {
+/** Removes exactly these filters, whatever of them is left, and the NIC's clsact if it is ours and has no other filter. */
+export async function deleteFilters(host: Host, { uplink, nicIndex, nicMac, ...cookies }: Filters): Promise<void> {
   const links = await host.links();
-  const nic = links.find((link) => link.ifindex === redirect.nicIndex);
+  const nic = links.find((link) => link.ifindex === nicIndex);
   if (nic) {
-    await removeFilters(host, nic.name, (filter) => cookieOf(filter) === redirect.nicCookie);
-    await removeRecordedClsact(host, [{ ...nic, mac: redirect.nicMac }]);
+    await removeFilters(host, nic.name, (filter) => cookieOf(filter) === cookies.nicCookie);
+    await removeRecordedClsact(host, [{ ...nic, mac: nicMac }]);
   }
-  if (links.some((link) => link.name === redirect.uplink)) {
-    await removeFilters(host, redirect.uplink, (filter) => cookieOf(filter) === redirect.uplinkCookie);
+  if (links.some((link) => link.name === uplink)) {
+    await removeFilters(host, uplink, (filter) => cookieOf(filter) === cookies.uplinkCookie);
   }
 }
 
@@ -127,7 +101,7 @@ export async function cleanupRedirects(host: Host): Promise<string[]> {
  * What the uplink can take as it is: UDP to our address and port, an IPv4 header without options (so that the port is at 22),
  * not a fragment. Everything else goes up the host's stack. Offsets count from the IP header (RFC 791, 3.1).
  */
-function vxlanMatch({ local, port }: RedirectOptions): string {
+function vxlanMatch4(local: string, port: number): string {
   return [
     'match u8 0x45 0xff at 0',
     'match u16 0 0x3fff at 6',
@@ -135,6 +109,11 @@ function vxlanMatch({ local, port }: RedirectOptions): string {
     `match ip dst ${local}/32`,
     `match u16 ${port} 0xffff at 22`,
   ].join(' ');
+}
+
+/** The same with UDP right behind the IPv6 header: no extension headers, a fragment's among them (RFC 8200, 3). */
+function vxlanMatch6(local: string, port: number): string {
+  return ['match u8 17 0xff at 6', `match ip6 dst ${local}/128`, `match u16 ${port} 0xffff at 42`].join(' ');
 }
 
 async function addFilter(

@@ -11,7 +11,7 @@ import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
 import { probeRedirect } from './probe.ts';
-import { attachRedirect, detachRedirect, type Redirect } from './traffic-control.ts';
+import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
 
 export type UplinkKind = 'redirect' | 'udp';
 
@@ -162,12 +162,18 @@ async function choose(
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   const obstacle = await redirectObstacle(host, capabilities, nic);
   if (obstacle === undefined) {
-    const offload = capabilities.tunnelGso ? 'with tunnel GSO' : 'without tunnel GSO';
-    return { kind: 'redirect', reason: choice === 'auto' ? `its probe passed, ${offload}` : `asked for, ${offload}` };
+    const reason = `${choice === 'auto' ? 'its probe passed' : 'asked for'}, ${means(capabilities)}`;
+    return { kind: 'redirect', reason };
   }
   if (choice === 'redirect')
     throw new Error(`uplink redirect does not work here: ${obstacle}; use 'uplink udp' or 'auto'`);
   return { kind: 'udp', reason: `redirect does not work here: ${obstacle}` };
+}
+
+/** What of the kernel's makes the redirect uplink fast, and leave no traces. */
+function means({ tunnelGso, tcx }: Capabilities): string {
+  if (tunnelGso === tcx) return `${tcx ? 'with' : 'without'} tunnel GSO and TCX`;
+  return tcx ? 'with TCX, without tunnel GSO' : 'with tunnel GSO, without TCX';
 }
 
 /** Why redirect cannot be used; undefined when it can. */
@@ -204,7 +210,7 @@ async function redirectUplink(host: Host, { index, reason, request, sockets, cap
   const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
   let redirect: Redirect;
   try {
-    redirect = await attachRedirect(host, { nic: nic.name, uplink: tap.name, local, port });
+    redirect = await attachRedirect(host, { nic: nic.name, uplink: tap.name, local, port, tcx: capabilities.tcx });
   } catch (error) {
     closeTap(tap);
     throw error;

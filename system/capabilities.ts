@@ -1,4 +1,7 @@
 /** What the kernel offers, found out once by trying. Every tier can be hidden (`--without`), so that it is tested on a new kernel. */
+import { TCX_INGRESS, TCX_NEXT } from './bpf/abi.ts';
+import { Assembler } from './bpf/assembler.ts';
+import { attachTcx } from './bpf/link.ts';
 import * as libc from './libc.ts';
 import { UDP_GRO, UDP_SEGMENT, udpOptionWorks } from './socket.ts';
 import { closeTap, createTap, setOffloads } from './tun.ts';
@@ -22,6 +25,8 @@ export interface Capabilities {
   readonly udpGso: boolean;
   /** UDP_GRO on sockets (Linux 5.0). */
   readonly gro: boolean;
+  /** eBPF programs attached by TCX links (Linux 6.6, CAP_BPF). */
+  readonly tcx: boolean;
 }
 
 /** The words that `--without` takes, and what each hides. */
@@ -30,6 +35,7 @@ export const CAPABILITY_WORDS: Readonly<Record<string, keyof Capabilities>> = {
   uso: 'uso',
   'udp-gso': 'udpGso',
   gro: 'gro',
+  tcx: 'tcx',
 };
 
 const TCP_OFFLOADS = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
@@ -49,6 +55,7 @@ export function probeCapabilities(without: readonly string[] = []): Capabilities
       uso: takes(tap.queues[0], tap.name, TCP_OFFLOADS | USO),
       udpGso: udpOptionWorks(UDP_SEGMENT, 1400),
       gro: udpOptionWorks(UDP_GRO, 1),
+      tcx: tcxWorks(tap.name),
     };
   } finally {
     closeTap(tap);
@@ -63,6 +70,20 @@ function takes(fd: number, name: string, offloads: number): boolean {
     return true;
   } catch (error) {
     if (error instanceof libc.SystemError && error.errno === libc.EINVAL) return false;
+    throw error;
+  }
+}
+
+/** Whatever the reason, tc filters do instead: an old kernel, no CAP_BPF, a user namespace, lockdown. */
+function tcxWorks(device: string): boolean {
+  const program = new Assembler('uvxlan_probe');
+  program.mov('r0', TCX_NEXT);
+  program.exit();
+  try {
+    libc.close(attachTcx(program.assemble(), libc.ifIndex(device), TCX_INGRESS));
+    return true;
+  } catch (error) {
+    if (error instanceof libc.SystemError) return false;
     throw error;
   }
 }

@@ -7,11 +7,12 @@ import test, { type TestContext } from 'node:test';
 import { Network, type Host as NetworkHost } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { Host } from '../../control/host.ts';
-import { attachRedirect, cleanupRedirects, detachRedirect } from '../../control/traffic-control.ts';
+import { attachRedirect, detachRedirect } from '../../control/redirect.ts';
+import { cleanupRedirects } from '../../control/traffic-control.ts';
 import { lacking } from '../net/requirements.ts';
 
 const skip = lacking('tun');
-const OPTIONS = { nic: 'eth0', uplink: 'up0', local: '192.0.2.1', port: 8472 };
+const OPTIONS = { nic: 'eth0', uplink: 'up0', local: '192.0.2.1', port: 8472, tcx: false };
 
 function build(t: TestContext) {
   const network = Network.build(t, {
