@@ -58,7 +58,7 @@ export function takeUplinkArena(memory: PacketMemory): number {
 export interface FrameUplinkOptions {
   readonly offloads: UplinkOffloads;
   /** Whether the host's stack routes the packets, so that their Ethernet header does not matter (raw). */
-  readonly isHostPath: boolean;
+  readonly isHostPath?: boolean;
   /** UDP destination port of packets for us. */
   readonly port: number;
   /** UDP source ports of what we send: from the first to before the second. */
@@ -92,7 +92,7 @@ export class FrameUplink extends Sender implements Uplink {
     viaHost?: Sender,
   ) {
     super(memory, sum, counters, nextHops, options.offloads, viaHost);
-    this.isHostPath = options.isHostPath;
+    this.isHostPath = options.isHostPath ?? false;
     this.#port = port;
     this.fds = port.fd < 0 ? [] : [port.fd];
     this.#tunnelGso = options.offloads.tunnelGso;
