@@ -25,6 +25,7 @@ import {
 } from '../../system/socket.ts';
 import { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
 import { get16 } from '../../wire/bytes.ts';
+import { pseudoSum4, pseudoSum6 } from '../../wire/checksum.ts';
 import { IPV4_TOTAL_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { IPV6_HEADER, IPV6_PAYLOAD_LENGTH } from '../../wire/ipv6.ts';
 import { innerLayout, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
@@ -145,8 +146,9 @@ export class UdpReceiver {
   }
 
   /**
-   * Packet `i` may be one super-frame instead of a train: then the inner IP length is that of the whole, and the size in the
-   * control message is the inner segment size. Splitting by it would corrupt.
+   * Packet `i` may be one super-frame instead of a train: then the inner IP length is that of the whole, the inner checksum has yet
+   * to be computed, and the size in the control message is the inner segment size. Splitting by it would corrupt. A large frame
+   * whose checksum is finished is none (the peer's MTU is larger than ours): cutting that up would hide damage, and tear datagrams.
    */
   #addSuperFrame(batch: Batch, i: number, segment: number): boolean {
     const { u8 } = this.#memory;
@@ -163,10 +165,15 @@ export class UdpReceiver {
       network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
     if (total !== length) return false;
     const tcp = protocol === PROTOCOL_TCP;
+    if (!tcp && segment === 0) return false; // a large datagram: a super-frame of them has a size (Linux: udp_cmsg_recv)
+    const checksumOffset = tcp ? TCP_CHECKSUM : UDP_CHECKSUM;
+    const field = frame + transport + checksumOffset;
+    const pseudo = (ipv4 ? pseudoSum4 : pseudoSum6)(u8, ip, protocol, total - transport);
+    if ((u8[field] | (u8[field + 1] << 8)) !== pseudo) return false;
     const headerLength = transport + (tcp ? tcpHeaderLength(u8, frame + transport) : UDP_HEADER);
     batch.flags[i] = NEEDS_CSUM;
     batch.checksumStart[i] = transport;
-    batch.checksumOffset[i] = tcp ? TCP_CHECKSUM : UDP_CHECKSUM;
+    batch.checksumOffset[i] = checksumOffset;
     batch.gsoType[i] = tcp ? (ipv4 ? GSO_TCPV4 : GSO_TCPV6) : GSO_UDP_L4;
     batch.gsoSize[i] = segment > 0 ? segment : SAFE_SEGMENT;
     batch.headerLength[i] = headerLength;

@@ -98,6 +98,7 @@ export interface VtepOptions {
   readonly udpChecksum?: boolean;
   readonly resolved?: boolean;
   readonly device?: number;
+  readonly port?: number;
 }
 
 /** The state that workers share, and the packet memory of one worker. */
@@ -129,8 +130,8 @@ export class Rig {
 
   /** The next hop to a VTEP; resolved, unless told otherwise. */
   vtep(ip: string, options: VtepOptions = {}): number {
-    const { vni = VNI, mtu = 1500, udpChecksum = true, resolved = true, device = 0 } = options;
-    const index = this.nextHops.acquire({ device, ip, port: PORT, vni, via: '' }, 0);
+    const { vni = VNI, mtu = 1500, udpChecksum = true, resolved = true, device = 0, port = PORT } = options;
+    const index = this.nextHops.acquire({ device, ip, port, vni, via: '' }, 0);
     if (resolved) {
       this.nextHops.publish(
         index,
@@ -139,7 +140,7 @@ export class Rig {
           destinationMac: '02:00:00:00:00:0a',
           source: ip.includes(':') ? '2001:db8::1' : '192.0.2.1',
           destination: ip,
-          port: PORT,
+          port,
           vni,
           ttl: 64,
           tos: 0,
