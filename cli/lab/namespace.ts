@@ -52,9 +52,20 @@ export function removeNamespaces(names: Iterable<string>, told: ReadonlySet<numb
   if (targets.length > 0 && !endProcesses(inodes, 'SIGTERM', told)) endProcesses(inodes, 'SIGKILL');
   removeRuntimeFiles(inodes);
   for (const name of targets) {
-    // Another run may be sweeping the same leftover: gone is gone.
-    if (namespaces().includes(name)) runSync(`ip netns delete ${name}`);
+    deleteNamespace(name);
     present.namespaces.delete(name);
+  }
+}
+
+/** Another run may be sweeping the same leftover: gone is gone. */
+function deleteNamespace(name: string): void {
+  for (let tries = 1; namespaces().includes(name); tries++) {
+    try {
+      // In a session of its own an impatient second Ctrl-C does not reach it; should it come before that, once more.
+      runSync(`setsid ip netns delete ${name}`);
+    } catch (error) {
+      if (tries === 3 && namespaces().includes(name)) throw error;
+    }
   }
 }
 
