@@ -1,6 +1,7 @@
-/** What devices and uplinks have carried: the workers' counters, and the kernel's for the queues of our TAPs. */
+/** What devices and uplinks have carried: the workers' counters, and the kernel's for the queues of our TAPs and sockets. */
 import { type CounterName, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
 import { DROPS } from '../dataplane/drops.ts';
+import { socketDrops } from '../system/socket.ts';
 import type { VxlanDevice } from './device.ts';
 import type { Host } from './host.ts';
 import type { DirectionCounters, StatsRecord } from './protocol.ts';
@@ -25,9 +26,10 @@ export async function deviceStats(host: Host, counters: Float64Array, device: Vx
 
 /** An uplink's own record: what arrived, and what was dropped before its device was known. */
 export async function uplinkStats(host: Host, counters: Float64Array, uplink: Uplink): Promise<StatsRecord> {
-  const { index, port } = uplink.specs[0];
+  const [{ index, port }] = uplink.specs;
   const sums = total(counters, FIRST_UPLINK_SCOPE + index);
-  if (uplink.tap !== undefined) sums.rx_uplink_overflow = await queueDrops(host, uplink.tap);
+  sums.rx_uplink_overflow = uplink.tap === undefined ? 0 : await queueDrops(host, uplink.tap);
+  for (const { receiver } of uplink.specs) sums.rx_uplink_overflow += socketDrops(receiver);
   const dropped = drops(sums, 'rx');
   const arrived = sums.rx_packets + sums.rx_uplink_overflow;
   const nothing: DirectionCounters = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };

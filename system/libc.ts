@@ -33,6 +33,13 @@ export const setsockopt = library.func('int setsockopt(int, int, int, void*, int
   value: Uint8Array,
   n: number,
 ) => number;
+export const getsockopt = library.func('int getsockopt(int, int, int, void*, void*)') as (
+  fd: number,
+  level: number,
+  name: number,
+  value: Uint8Array,
+  n: Uint8Array,
+) => number;
 /** sendmsg(fd, address of a msghdr, flags): bytes sent or -1. */
 export const sendmsg = library.func('long sendmsg(int, uintptr_t, int)') as Transfer;
 /** recvmmsg(fd, address of mmsghdrs, count, flags, 0): messages received or -1. */
