@@ -131,8 +131,10 @@ export const DROPS = [
   {
     name: 'rx_uplink_overflow',
     direction: 'rx',
-    meaning: "The uplink's queue was full: packets came in faster than the workers read them (counted by the kernel).",
-    advice: 'Give the daemon more workers.',
+    meaning:
+      "The uplink's queue was full: packets came in faster than the workers read them (counted by the kernel, which counts " +
+      'wrong outer checksums here too where the uplink is a socket).',
+    advice: "Give the daemon more workers; for checksums see 'nstat UdpInCsumErrors'.",
   },
   {
     name: 'rx_worker_lost',
