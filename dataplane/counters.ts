@@ -5,7 +5,8 @@
  * What goes in comes out, or is dropped under a name:
  *     device:  tx_frames + tx_replicas + tx_segments = tx_packets + tx drops
  *              rx_packets = rx_frames + rx drops
- *     uplinks of one port: rx_packets = rx_packets of their devices + rx drops of the uplinks
+ *     uplink:  rx_packets = rx_passed + rx drops
+ * What uplinks passed on is what their devices got, as long as none of either was taken away.
  * A super-frame that stays whole counts as one; the packets of a GRO train count one each.
  */
 import { DROPS, type DropName } from './drops.ts';
@@ -18,6 +19,7 @@ const PLAIN = [
   'tx_packets', // VXLAN packets handed to the uplink
   'tx_writes', // system calls that took
   'rx_packets', // VXLAN packets that arrived
+  'rx_passed', // by an uplink to a device
   'rx_bytes', // of the frames written to the TAP
   'rx_frames', // delivered to the TAP
   'rx_writes', // system calls that took
@@ -73,20 +75,19 @@ const sumOf = (counters: Float64Array, at: number, indices: readonly number[]): 
   indices.reduce((sum, index) => sum + counters[at + index], 0);
 
 /**
- * After a worker failed: what went into its blocks and neither came out nor was dropped was lost with it. `uplinks` are the first
- * words of the blocks of uplinks, `devices` those of the devices that they serve together.
+ * After a worker failed: what went into its blocks and neither came out nor was dropped was lost with it. `uplinks` and `devices` are
+ * the first words of their blocks.
  */
 export function settle(counters: Float64Array, uplinks: readonly number[], devices: readonly number[]): void {
-  let arrived = 0;
-  for (const at of uplinks) arrived += counters[at + COUNTER.rx_packets] - sumOf(counters, at, RX_DROPS);
+  for (const at of uplinks) {
+    counters[at + COUNTER.rx_worker_lost] +=
+      counters[at + COUNTER.rx_packets] - counters[at + COUNTER.rx_passed] - sumOf(counters, at, RX_DROPS);
+  }
   for (const at of devices) {
     const taken = [COUNTER.tx_frames, COUNTER.tx_replicas, COUNTER.tx_segments];
     counters[at + COUNTER.tx_worker_lost] +=
       sumOf(counters, at, taken) - counters[at + COUNTER.tx_packets] - sumOf(counters, at, TX_DROPS);
-    const received = counters[at + COUNTER.rx_packets];
     counters[at + COUNTER.rx_worker_lost] +=
-      received - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
-    arrived -= received;
+      counters[at + COUNTER.rx_packets] - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
   }
-  counters[uplinks[0] + COUNTER.rx_worker_lost] += arrived;
 }

@@ -84,6 +84,7 @@ export class Decap {
       counters[this.#scope + COUNTER.rx_unknown_vni]++;
       return undefined;
     }
+    counters[this.#scope + COUNTER.rx_passed]++;
     counters[device.scope + COUNTER.rx_packets]++;
     if (length < VXLAN_HEADER + ETHER_HEADER) {
       counters[device.scope + COUNTER.rx_inner_truncated]++;

@@ -280,16 +280,9 @@ export class Worker {
 
   /** After a failure: counts what this worker held as lost. */
   settle(): void {
-    for (const devices of this.#devicesOfPort.values()) {
-      const uplinks = this.#uplinks.filter((state) => state.devices === devices);
-      const scopes = uplinks.map(({ index }) => block(this.#index, FIRST_UPLINK_SCOPE + index));
-      if (scopes.length > 0)
-        settle(
-          this.#counters,
-          scopes,
-          devices.map(({ scope }) => scope),
-        );
-    }
+    const uplinks = this.#uplinks.map(({ index }) => block(this.#index, FIRST_UPLINK_SCOPE + index));
+    const devices = this.#devices.map(({ scope }) => scope);
+    settle(this.#counters, uplinks, devices);
   }
 }
 

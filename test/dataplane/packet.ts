@@ -81,7 +81,7 @@ export function frame(spec: Partial<FrameSpec> = {}): Uint8Array {
   const type = s.version === 4 ? 0x0800 : 0x86dd;
   const tags = s.tags.flatMap((id, i) => [...be16(i === 0 && s.tags.length > 1 ? 0x88a8 : 0x8100), ...be16(id)]);
   const ethernet = [...mac(s.to), ...mac(s.from), ...tags, ...be16(type)];
-  const bytes = Uint8Array.from(Buffer.concat([Uint8Array.from(ethernet), ip, l4]));
+  const bytes = new Uint8Array(Buffer.concat([Uint8Array.from(ethernet), ip, l4]));
   const at = shape(bytes);
   return finish(setPseudo(bytes), at.transport, at.checksum - at.transport);
 }
@@ -181,14 +181,14 @@ function pseudo(bytes: Uint8Array): number {
 
 /** The frame with its checksum unfinished, as the kernel leaves it to a device: the field holds the pseudo-header's sum. */
 export function setPseudo(bytes: Uint8Array): Uint8Array {
-  const result = bytes.slice();
+  const result = new Uint8Array(bytes); // a Buffer's slice() would be no copy
   viewOf(result).setUint16(shape(result).checksum, pseudo(result));
   return result;
 }
 
 /** What a NIC does with an unfinished checksum. Of the two zeros it stores ffff, which UDP needs and TCP may have. */
 export function finish(bytes: Uint8Array, start: number, offset: number): Uint8Array {
-  const result = bytes.slice();
+  const result = new Uint8Array(bytes); // a Buffer's slice() would be no copy
   assert.ok(start + offset + 2 <= result.length, 'the checksum field is within the packet');
   viewOf(result).setUint16(start + offset, 0xffff ^ referenceSum(result.subarray(start)) || 0xffff);
   return result;
@@ -266,7 +266,7 @@ export function superFrame(bytes: Uint8Array, size: number): Uint8Array {
  */
 export function onWire(bytes: Uint8Array, tunnel = false): Uint8Array[] {
   const vnet = readVnet(bytes, tunnel);
-  const rest = bytes.slice(tunnel ? 24 : 12);
+  const rest = new Uint8Array(bytes.subarray(tunnel ? 24 : 12));
   if (vnet.type & 0x60) return cutTunnel(rest, vnet);
   if ((vnet.flags & 1) === 0) {
     assert.equal(vnet.type, 0, 'segmentation needs an unfinished checksum');
@@ -286,7 +286,7 @@ function cut(whole: Uint8Array, { start, offset, size }: Vnet, type: number): Ui
   const segments: Uint8Array[] = [];
   for (let from = at.payload; from < whole.length; from += size) {
     const piece = whole.subarray(from, from + size);
-    const bytes = Uint8Array.from(Buffer.concat([whole.subarray(0, at.payload), piece]));
+    const bytes = new Uint8Array(Buffer.concat([whole.subarray(0, at.payload), piece]));
     const view = viewOf(bytes);
     setNetworkLength(bytes, at, segments.length);
     if (at.tcp) {
@@ -333,7 +333,7 @@ function cutTunnel(whole: Uint8Array, vnet: Vnet): Uint8Array[] {
   assert.equal(vnet.innerNetwork - start, shape(inner).network, 'inner_nh_offset');
   assert.equal(vnet.flags & 1, 1, 'NEEDS_CSUM');
   return cut(inner, { ...vnet, start: vnet.start - start }, vnet.type & 0x1f).map((segment, i) => {
-    const bytes = Uint8Array.from(Buffer.concat([whole.subarray(0, start), segment]));
+    const bytes = new Uint8Array(Buffer.concat([whole.subarray(0, start), segment]));
     setNetworkLength(bytes, outer, i);
     viewOf(bytes).setUint16(outer.transport + 4, bytes.length - outer.transport);
     return vnet.flags & 8 ? finish(setPseudo(bytes), outer.transport, 6) : bytes;
