@@ -80,14 +80,15 @@ class Lab {
     print('The lab stays until Ctrl-C.');
     this.#staying = true;
     while (this.#nodes.every((node) => !runsUvxlan(node) || node.vtep.daemon.exit === undefined)) await sleep(200);
-    throw new Error('it stayed no longer');
+    throw new Error('a daemon has ended');
   }
 
   /** What went wrong, in one sentence. */
   explain(error: unknown): string {
-    for (const node of this.#nodes) {
-      if (runsUvxlan(node) && node.vtep.daemon.exit)
-        return `${node.plan.name}: uvxlan has ended: ${gist(node.vtep.daemon.output)}`;
+    for (const { plan, vtep } of this.#nodes.filter(runsUvxlan)) {
+      const { exit, output } = vtep.daemon;
+      if (exit)
+        return `${plan.name}'s uvxlan has ended (${exit.signal ?? exit.status}), its last words: ${gist(output)}`;
     }
     return gist(error instanceof Error ? error.message : String(error));
   }

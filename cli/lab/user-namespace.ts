@@ -1,7 +1,7 @@
 /** The lab without root: in a user namespace (user_namespaces(7)) whose root may do all of this to its own network. */
 import { spawn, spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
-import { constants } from 'node:os';
+import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { constants as numbers } from 'node:os';
 import { runSync } from './process.ts';
 
 /** Bits of CapEff in /proc/PID/status, capabilities(7). */
@@ -17,7 +17,16 @@ const TUN = '/dev/net/tun';
 export function isPrivileged(): boolean {
   const capabilities = BigInt(`0x${/^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? 0}`);
   const has = (bit: bigint) => ((capabilities >> bit) & 1n) === 1n;
-  return process.geteuid?.() === 0 && has(CAP_NET_ADMIN) && has(CAP_SYS_ADMIN);
+  return has(CAP_NET_ADMIN) && has(CAP_SYS_ADMIN) && isWritable('/run');
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export function isInside(): boolean {
@@ -66,7 +75,7 @@ export async function runInside(): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('exit', (status, signal) => resolve(status ?? 128 + constants.signals[signal!]));
+    child.on('exit', (status, signal) => resolve(status ?? 128 + numbers.signals[signal!]));
   });
 }
 
