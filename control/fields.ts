@@ -5,7 +5,7 @@ import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
  * and requests on the control socket all pass through these validators, so that each takes and refuses the same values.
  */
 
-export const UPLINKS = ['auto', 'redirect', 'udp'] as const;
+export const UPLINKS = ['auto', 'redirect', 'udp', 'raw'] as const;
 export type UplinkChoice = (typeof UPLINKS)[number];
 
 export const FDB_STATES = ['permanent', 'static', 'dynamic'] as const;

@@ -1,6 +1,7 @@
 /** Opens and closes uplinks, and chooses their kind: what `uplink auto` takes, and why. */
 import { readFileSync } from 'node:fs';
 import type { UplinkSpec } from '../dataplane/task.ts';
+import { loadPackage } from '../dataplane/uplink/raw-port.ts';
 import { type Capabilities, uplinkOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
 import { openUdpSocket } from '../system/socket.ts';
@@ -13,7 +14,7 @@ import type { Host, Link } from './host.ts';
 import { probeRedirect } from './probe.ts';
 import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
 
-export type UplinkKind = 'redirect' | 'udp';
+export type UplinkKind = 'redirect' | 'udp' | 'raw';
 
 export interface UplinkRequest {
   readonly choice: UplinkChoice;
@@ -47,6 +48,8 @@ export interface Uplink {
 const SENDERS = 16;
 /** The same for the few packets of a redirect uplink that have to go through the host's stack. */
 const SENDERS_VIA_HOST = 1;
+/** The raw uplink is one packet a call, each finished by us. */
+const NO_OFFLOADS = { tunnelGso: false, uso: false, udpGso: false };
 const PORT_TRIES = 200;
 /** A frame of the NIC's MTU with two tags. */
 const FRAMING = ETHER_HEADER + 2 * VLAN_TAG;
@@ -78,17 +81,18 @@ export async function openUplink(
 ): Promise<Uplink> {
   const sockets: Sockets = { receivers: [], senders: [] };
   try {
-    openReceivers(sockets.receivers, capabilities, workers, request);
+    const raw = request.choice === 'raw'; // it runs on the main thread alone
+    openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request);
     const { kind, reason } = await choose(host, capabilities, request);
-    openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
+    if (kind !== 'raw') openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, request, sockets, capabilities };
-    if (kind === 'udp') return udpUplink(common);
+    if (kind !== 'redirect') return socketUplink(kind, common);
     try {
       return await redirectUplink(host, common);
     } catch (error) {
       if (request.choice !== 'auto') throw error;
       openSenders(sockets.senders, SENDERS - SENDERS_VIA_HOST, request);
-      return udpUplink({ ...common, reason: `redirect does not work here: ${(error as Error).message}` });
+      return socketUplink('udp', { ...common, reason: `redirect does not work here: ${(error as Error).message}` });
     }
   } catch (error) {
     closeSockets(sockets);
@@ -157,9 +161,14 @@ export function sourcePortRange([low, high]: readonly [number, number]): [number
 async function choose(
   host: Host,
   capabilities: Capabilities,
-  { choice, nic }: UplinkRequest,
+  { choice, nic, local }: UplinkRequest,
 ): Promise<{ kind: UplinkKind; reason: string }> {
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
+  if (choice === 'raw') {
+    if (local.includes(':')) throw new Error("uplink raw sends IPv4 only: use 'uplink udp' with IPv6 addresses");
+    loadPackage();
+    return { kind: 'raw', reason: 'asked for; one packet a call, on the main thread' };
+  }
   const obstacle = await redirectObstacle(host, capabilities, nic);
   if (obstacle === undefined) {
     const reason = `${choice === 'auto' ? 'its probe passed' : 'asked for'}, ${means(capabilities)}`;
@@ -187,15 +196,16 @@ async function redirectObstacle(
   return probeRedirect(host, capabilities);
 }
 
-function udpUplink({ index, reason, request, sockets, capabilities }: Common): Uplink {
+/** An uplink whose packets the host's stack routes. */
+function socketUplink(kind: 'udp' | 'raw', { index, reason, request, sockets, capabilities }: Common): Uplink {
   const specs = sockets.receivers.map((receiver) => ({
-    ...spec(index, request, capabilities, sockets, receiver),
-    kind: 'udp' as const,
+    ...spec(index, request, kind === 'raw' ? NO_OFFLOADS : capabilities, sockets, receiver),
+    kind,
     tap: -1,
   }));
   return {
     index,
-    kind: 'udp',
+    kind,
     reason,
     request,
     tap: undefined,
@@ -241,7 +251,7 @@ async function redirectUplink(host: Host, { index, reason, request, sockets, cap
 function spec(
   index: number,
   { port, local, sourcePorts, nic }: UplinkRequest,
-  { tunnelGso, uso, udpGso }: Capabilities,
+  { tunnelGso, uso, udpGso }: Pick<Capabilities, 'tunnelGso' | 'uso' | 'udpGso'>,
   { senders }: Sockets,
   receiver: number,
 ): Omit<UplinkSpec, 'kind' | 'tap'> {

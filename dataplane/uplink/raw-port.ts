@@ -10,7 +10,7 @@ import { formatIpv4 } from '../../wire/address.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
 import { IPV4_DESTINATION, PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { finishChecksum, type Sum } from '../checksum.ts';
-import type { PacketMemory } from '../memory.ts';
+import { IOVEC, LARGEST_FRAME, type PacketMemory } from '../memory.ts';
 import type { Port } from '../port.ts';
 
 /** What we use of the package. */
@@ -34,6 +34,7 @@ export class RawPort implements Port {
   readonly #memory: PacketMemory;
   readonly #sum: Sum;
   readonly #socket: RawSocket;
+  readonly #gathered: number;
   #queued = 0;
   #errno = 0;
 
@@ -41,6 +42,7 @@ export class RawPort implements Port {
   constructor(memory: PacketMemory, sum: Sum) {
     this.#memory = memory;
     this.#sum = sum;
+    this.#gathered = memory.take(LARGEST_FRAME);
     const raw = loadPackage();
     this.#socket = raw.createSocket({ protocol: PROTOCOL_UDP });
     this.#socket.setOption(raw.SocketLevel.IPPROTO_IP, raw.SocketOption.IP_HDRINCL, 1);
@@ -68,8 +70,17 @@ export class RawPort implements Port {
     return length;
   }
 
-  writev(): number {
-    return this.#fail(libc.EMSGSIZE); // without offloads every packet is one piece
+  /** A segment of a super-frame: headers and a slice of payload. */
+  writev(iovecs: number, count: number): number {
+    const { u8, u32, address } = this.#memory;
+    let length = 0;
+    for (let i = 0; i < count; i++) {
+      const word = (iovecs + i * IOVEC) >> 2;
+      const at = u32[word] + u32[word + 1] * 2 ** 32 - address;
+      u8.copyWithin(this.#gathered + length, at, at + u32[word + 2]);
+      length += u32[word + 2];
+    }
+    return this.write(this.#gathered, length);
   }
 
   errno(): number {
@@ -77,6 +88,7 @@ export class RawPort implements Port {
   }
 
   close(): void {
+    this.#memory.give(this.#gathered, LARGEST_FRAME);
     this.#socket.close();
   }
 
@@ -92,6 +104,8 @@ export function loadPackage(): RawSocketModule {
     return createRequire(import.meta.url)('raw-socket') as RawSocketModule;
   } catch (error) {
     const { message } = error as Error;
-    throw new Error(`uplink raw needs the raw-socket package, which is compiled at install: npm install raw-socket (${message.split('\n')[0]})`);
+    throw new Error(
+      `uplink raw needs the raw-socket package, which is compiled at install: npm install raw-socket (${message.split('\n')[0]})`,
+    );
   }
 }

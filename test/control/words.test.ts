@@ -98,7 +98,7 @@ const BAD_DEVICES: [string, string][] = [
     'argument "01:00:00:00:00:01" is wrong: invalid lladdr, it is not a unicast MAC address',
   ],
   ['v1 id 5 mtu 10', 'argument "10" is wrong: invalid mtu, it is out of range 68..65535'],
-  ['v1 id 5 uplink raw', 'argument "raw" is wrong: invalid uplink, it is not one of auto, redirect, udp'],
+  ['v1 id 5 uplink tcp', 'argument "tcp" is wrong: invalid uplink, it is not one of auto, redirect, udp, raw'],
   ['v1 id 5 workers 0', 'argument "0" is wrong: invalid workers, it is out of range 1..64'],
   ['v1 id 5 type bridge', 'type "bridge" is unknown: uvxlan\'s devices are of type vxlan'],
   ['v1 id 5 tos inherit', '"tos" is not there yet in uvxlan'],
