@@ -48,9 +48,11 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
   try {
     await Promise.race([daemon.start(), ended]);
     await ended;
-  } finally {
-    await daemon.stop();
+  } catch (error) {
+    await daemon.stop().catch(({ message }: Error) => options.log(message));
+    throw error;
   }
+  await daemon.stop();
   return 0;
 }
 
@@ -66,6 +68,7 @@ export class Daemon implements DaemonHandlers {
   #pool!: WorkerPool;
   #api: Api | undefined;
   #watch: Watch | undefined;
+  #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
   #ready = false;
@@ -77,7 +80,12 @@ export class Daemon implements DaemonHandlers {
     this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
   }
 
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     const { devices, without, log } = this.#options;
     this.#api = await startApi(this);
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
@@ -92,6 +100,7 @@ export class Daemon implements DaemonHandlers {
     });
     for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
     await this.#forwarding.settled();
+    if (this.#stopping) return;
     this.#watch = new Watch(
       this.#host.iproute.prefix,
       () => void this.#inTurn(() => this.#followHost()).catch(() => {}),
@@ -100,16 +109,31 @@ export class Daemon implements DaemonHandlers {
     for (const link of await this.linkShow(null)) log(readyLine(link));
   }
 
-  /** Ends everything that was started, in the reverse order; may be called at any time, once. */
+  /**
+   * Ends everything that was started, in the reverse order; may be called at any time, once. A step that fails does not keep the
+   * others from being taken; throws what went wrong afterwards.
+   */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#watch?.stop();
-    await this.#queue.catch(() => {});
-    await this.#pool?.stop();
-    await this.#forwarding?.stop();
-    for (const device of this.#devices.values()) device.close();
-    for (const uplink of this.#uplinks.values()) await uplink.close();
-    await this.#api?.close();
+    // A start ends after the change that it is at; what it has made until then is taken away here.
+    await this.#starting?.catch(() => {});
+    await this.#queue;
+    const failures: string[] = [];
+    for (const step of [
+      () => this.#watch?.stop(),
+      () => this.#pool?.stop(),
+      () => this.#forwarding?.stop(),
+      ...[...this.#devices.values()].map((device) => () => device.close()),
+      ...[...this.#uplinks.values()].map((uplink) => () => uplink.close()),
+      () => this.#api?.close(),
+    ]) {
+      try {
+        await step();
+      } catch (error) {
+        failures.push((error as Error).message);
+      }
+    }
+    if (failures.length > 0) throw new Error(`not everything could be taken away: ${failures.join('; ')}`);
   }
 
   /** Makes a worker fail once, for tests of recovery. */
