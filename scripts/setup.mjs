@@ -10,7 +10,14 @@ import { root } from './sources.mjs';
 /** Program -> Debian package. */
 const programs = {
   start: { ip: 'iproute2', tc: 'iproute2', ping: 'iputils-ping', iperf3: 'iperf3' },
-  test: { sysctl: 'procps', tshark: 'tshark', tcpdump: 'tcpdump', ethtool: 'ethtool', iptables: 'iptables' },
+  test: {
+    sysctl: 'procps',
+    tshark: 'tshark',
+    tcpdump: 'tcpdump',
+    ethtool: 'ethtool',
+    iptables: 'iptables',
+    nft: 'nftables',
+  },
 };
 
 const minute = 60_000;
