@@ -1,0 +1,59 @@
+// What a daemon could leave behind in a host.
+
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { namespacePath } from '../../cli/lab/namespace.ts';
+import type { Host } from '../../cli/lab/network.ts';
+
+export interface Traces {
+  links: string[];
+  qdiscs: string[];
+  filters: string[];
+  /** Those that the kernel has been asked to keep fresh. */
+  neighbours: string[];
+  sockets: string[];
+  /** In the runtime directory. */
+  files: string[];
+}
+
+/** Links, tc, managed neighbours, UDP sockets and runtime files of a host as they are now; equal when nothing was left. */
+export function traces(host: Host): Traces {
+  const qdiscs = JSON.parse(host.exec('tc -j qdisc show')) as { kind: string; dev: string }[];
+  const hooks = qdiscs.filter(({ kind }) => kind === 'clsact' || kind === 'ingress');
+  return {
+    links: host.ipJson<{ ifname: string }[]>('link show').map(({ ifname }) => ifname),
+    qdiscs: qdiscs.map(({ kind, dev }) => `${kind} ${dev}`),
+    filters: hooks.flatMap(({ dev }) => lines(host.exec(`tc filter show dev ${dev} ingress`))),
+    neighbours: lines(host.ip('neigh show nud all')).filter((line) => line.includes(' managed ')),
+    sockets: lines(host.exec('cat /proc/net/udp')).slice(1),
+    files: runtimeFiles(host),
+  };
+}
+
+/** Namespaces share the directory: the inode is in the name. */
+export function runtimeFiles(host: Host): string[] {
+  const { ino } = statSync(namespacePath(host.namespace));
+  try {
+    return readdirSync('/run/uvxlan').filter((name) => name.startsWith(`${ino}.`));
+  } catch {
+    return []; // no daemon has ever run here
+  }
+}
+
+/** The share of a core that a process has used in so many milliseconds, all its threads together. */
+export async function cpuShare(pid: number, milliseconds: number): Promise<number> {
+  const before = cpuTicks(pid);
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  // Clock ticks are 10 ms on every Linux that Node runs on.
+  return ((cpuTicks(pid) - before) * 10) / milliseconds;
+}
+
+/** utime and stime, fields 14 and 15 of /proc/PID/stat (proc(5)). */
+function cpuTicks(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+function lines(text: string): string[] {
+  return text.split('\n').filter((line) => line !== '');
+}
