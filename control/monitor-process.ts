@@ -63,10 +63,11 @@ export class MonitorProcess {
     const again = (reason: unknown) => {
       if (ended || this.#stopped) return;
       ended = true;
+      const missing = reason === NOT_FOUND || (reason instanceof Error && this.#wrapper.length === 0);
       // Without util-linux' setpriv, SIGPIPE at the next event has to do.
       if (reason instanceof Error && this.#prefix.length === 0) this.#wrapper = [];
       this.#child = undefined;
-      this.#restart = setTimeout(() => this.#start(), reason === NOT_FOUND ? MISSING_PAUSE : this.#pause);
+      this.#restart = setTimeout(() => this.#start(), missing ? MISSING_PAUSE : this.#pause);
       this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE);
     };
     child.on('error', again).on('exit', again);
