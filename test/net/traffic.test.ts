@@ -2,7 +2,7 @@
 // in pair.ts.
 
 import assert from 'node:assert/strict';
-import test, { type TestContext } from 'node:test';
+import test from 'node:test';
 import { bulkTransfer, iperf3, ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { Capture, tsharkFields } from './capture.ts';
@@ -165,16 +165,3 @@ async function otherFrames(left: Vtep, right: Vtep): Promise<void> {
     await listener.stop();
   }
 }
-
-test('jumbo frames', { skip, timeout: 60_000 }, async (t: TestContext) => {
-  for (const uplink of UPLINKS) {
-    await t.test(uplink, async (t) => {
-      const { left, right } = await pair(t, uplink, 'kernel', { link: { mtu: 9000 } });
-      const size = 8950 - 28;
-      assert.equal((await ping(left.host, right.addresses[0]!, { size, dontFragment: true })).received, 3);
-      assert.equal((await ping(right.host, left.addresses[0]!, { size, dontFragment: true })).received, 3);
-      await bulkTransfer(left.host, right.host, right.addresses[0]!, 32 * MB);
-      await bulkTransfer(right.host, left.host, left.addresses[1]!, 32 * MB);
-    });
-  }
-});
