@@ -16,7 +16,7 @@ import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, Device, MAX_DEVICES } f
 import { DROPS } from '../../dataplane/drops.ts';
 import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
 import type { Port } from '../../dataplane/port.ts';
-import type { Shared } from '../../dataplane/task.ts';
+import type { Shared, UplinkSpec } from '../../dataplane/task.ts';
 import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
 import { Worker } from '../../dataplane/worker.ts';
@@ -201,6 +201,23 @@ export interface NodeOptions extends Partial<UplinkOffloads> {
   readonly devices?: number;
 }
 
+/** An uplink of whole frames, number 0. */
+export function uplinkSpec(offloads: UplinkOffloads): UplinkSpec {
+  return {
+    index: 0,
+    kind: 'redirect',
+    offloads,
+    socketGso: offloads.udpGso,
+    port: PORT,
+    family: 4,
+    sourcePorts: SOURCE_PORTS,
+    largestFrame: 1522,
+    tap: -1,
+    receiver: -1,
+    senders: [],
+  };
+}
+
 /** A machine: one worker with its uplink, whose far end `uplink` is until it is linked to another's, and devices. */
 export class Node {
   readonly rig = new Rig();
@@ -224,22 +241,7 @@ export class Node {
   startWorker(): Worker {
     const { tunnelGso = true, udpGso = true, mergeUdp = true } = this.options;
     this.worker = new Worker(0, this.rig.shared);
-    this.worker.addFrameUplink(
-      {
-        index: 0,
-        kind: 'redirect',
-        offloads: { tunnelGso, udpGso },
-        socketGso: udpGso,
-        port: PORT,
-        family: 4,
-        sourcePorts: SOURCE_PORTS,
-        largestFrame: 1522,
-        tap: -1,
-        receiver: -1,
-        senders: [],
-      },
-      this.uplink,
-    );
+    this.worker.addFrameUplink(uplinkSpec({ tunnelGso, udpGso }), this.uplink);
     this.taps.forEach((tap, index) => {
       this.worker.addDevice({ index, vni: VNI + index, uplink: 0, tap: -1, mergeUdp }, tap);
     });
