@@ -130,15 +130,20 @@ export class VxlanDevice {
   }
 
   /** The device as `ip -j -s -d link show` has it, with the words of a vxlan device instead of the TAP's. */
-  async record(state: Omit<LinkRecord['uvxlan'], 'uplink' | 'reason' | 'workers'>): Promise<LinkRecord> {
-    const { kind: uplink, reason, specs } = this.uplink;
+  async record(state: Omit<LinkRecord['uvxlan'], 'uplink' | 'reason' | 'policies' | 'workers'>): Promise<LinkRecord> {
+    const { kind: uplink, reason, policies, specs } = this.uplink;
     return {
       ...(await this.#kernelRecord()),
       linkinfo: {
         info_kind: 'vxlan',
         info_data: vxlanInfo(this.config, this.place.local, this.place.nic?.name ?? null),
       },
-      uvxlan: { uplink, reason, workers: specs.length, ...state },
+      uvxlan: {
+        ...{ uplink, reason },
+        ...(uplink === 'redirect' ? { policies: policies.length } : {}),
+        workers: specs.length,
+        ...state,
+      },
     };
   }
 

@@ -81,6 +81,8 @@ export interface LinkRecord {
     /** The uplink in use, and why it and no other. */
     uplink: string;
     reason: string;
+    /** Rules of the host that a redirect uplink gets past; absent with other uplinks. */
+    policies?: number;
     workers: number;
     /** Number of FDB entries and of next hops; how many of the latter have no MAC address yet. */
     fdb_entries: number;

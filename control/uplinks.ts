@@ -11,6 +11,7 @@ import { parseIp } from '../wire/address.ts';
 import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
+import { findPolicies, type Policy, policySentence, type Tunnel } from './policies.ts';
 import { probeRedirect } from './probe.ts';
 import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
 
@@ -30,6 +31,8 @@ export interface UplinkRequest {
   readonly udpChecksum: boolean;
   /** Another uplink of ours has the address and port already, and both receive. */
   readonly shared: boolean;
+  /** Addresses of the remote VTEPs, by which the host's policies are judged; none are known yet when not given. */
+  readonly remotes?: readonly string[];
 }
 
 export interface Uplink {
@@ -37,6 +40,10 @@ export interface Uplink {
   readonly kind: UplinkKind;
   readonly reason: string;
   readonly request: UplinkRequest;
+  /** Rules of this host that would apply to the packets, had redirect not been asked for; none for other uplinks. */
+  policies: readonly Policy[];
+  /** What could not be inspected when the uplink was chosen: a sentence each. */
+  readonly notes: readonly string[];
   /** Name of the uplink's TAP; undefined for udp. */
   readonly tap: string | undefined;
   /** What each worker gets. */
@@ -64,7 +71,7 @@ export function uplinkKey({
   sourcePorts,
   ttl,
   udpChecksum,
-}: Omit<UplinkRequest, 'shared'>): string {
+}: Omit<UplinkRequest, 'shared' | 'remotes'>): string {
   return JSON.stringify([choice, nic?.ifindex, local, port, sourcePorts, ttl, udpChecksum]);
 }
 
@@ -83,9 +90,9 @@ export async function openUplink(
   try {
     const raw = request.choice === 'raw'; // it runs on the main thread alone
     openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request);
-    const { kind, reason } = await choose(host, capabilities, request);
+    const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
     if (kind !== 'raw') openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
-    const common = { index, reason, request, sockets, capabilities };
+    const common = { index, reason, policies, notes, request, sockets, capabilities };
     if (kind !== 'redirect') return socketUplink(kind, common);
     try {
       return await redirectUplink(host, common);
@@ -109,6 +116,8 @@ interface Sockets {
 interface Common {
   readonly index: number;
   readonly reason: string;
+  readonly policies: readonly Policy[];
+  readonly notes: readonly string[];
   readonly request: UplinkRequest;
   readonly sockets: Sockets;
   readonly capabilities: Capabilities;
@@ -158,11 +167,15 @@ export function sourcePortRange([low, high]: readonly [number, number]): [number
   return [first, last];
 }
 
-async function choose(
-  host: Host,
-  capabilities: Capabilities,
-  { choice, nic, local }: UplinkRequest,
-): Promise<{ kind: UplinkKind; reason: string }> {
+interface Choice {
+  readonly kind: UplinkKind;
+  readonly reason: string;
+  readonly policies?: readonly Policy[];
+  readonly notes?: readonly string[];
+}
+
+async function choose(host: Host, capabilities: Capabilities, request: UplinkRequest): Promise<Choice> {
+  const { choice, nic, local, port } = request;
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   if (choice === 'raw') {
     if (local.includes(':')) throw new Error("uplink raw sends IPv4 only: use 'uplink udp' with IPv6 addresses");
@@ -171,12 +184,31 @@ async function choose(
   }
   const obstacle = await redirectObstacle(host, capabilities, nic);
   if (obstacle === undefined) {
+    const { policies, notes } = await findPolicies(host, tunnelOf(request, request.remotes ?? []));
+    if (choice === 'auto' && policies.length > 0) return { kind: 'udp', reason: policyReason(policies, port), notes };
     const reason = `${choice === 'auto' ? 'its probe passed' : 'asked for'}, ${means(capabilities)}`;
-    return { kind: 'redirect', reason };
+    return { kind: 'redirect', reason, policies, notes };
   }
   if (choice === 'redirect')
     throw new Error(`uplink redirect does not work here: ${obstacle}; use 'uplink udp' or 'auto'`);
   return { kind: 'udp', reason: `redirect does not work here: ${obstacle}` };
+}
+
+/** The tunnel that the policies of this host are asked about for an uplink that has a NIC. */
+export function tunnelOf(request: Omit<UplinkRequest, 'shared'>, remotes: readonly string[]): Tunnel {
+  const { nic, local, port, sourcePorts } = request;
+  return { nic: nic!.name, vrf: nic!.master, local, port, sourcePorts: sourcePortRange(sourcePorts), remotes };
+}
+
+/** Why `auto` takes udp on a host with these policies. */
+export function policyReason(policies: readonly Policy[], port: number): string {
+  const more = policies.length > 1 ? ` (and ${policies.length - 1} more)` : '';
+  return `redirect would get past a policy of this host: ${policySentence(policies[0], port)}${more}`;
+}
+
+/** The warning for an uplink that was asked for in spite of a policy. */
+export function policyWarning(policy: Policy, port: number): string {
+  return `uplink redirect gets past a policy of this host: ${policySentence(policy, port)}; 'uplink auto' or 'udp' keeps to it`;
 }
 
 /** What of the kernel's makes the redirect uplink fast, and leave no traces. */
@@ -197,7 +229,7 @@ async function redirectObstacle(
 }
 
 /** An uplink whose packets the host's stack routes. */
-function socketUplink(kind: 'udp' | 'raw', { index, reason, request, sockets, capabilities }: Common): Uplink {
+function socketUplink(kind: 'udp' | 'raw', { index, reason, notes, request, sockets, capabilities }: Common): Uplink {
   const specs = sockets.receivers.map((receiver) => ({
     ...spec(index, request, kind === 'raw' ? NO_OFFLOADS : capabilities, sockets, receiver),
     kind,
@@ -207,6 +239,8 @@ function socketUplink(kind: 'udp' | 'raw', { index, reason, request, sockets, ca
     index,
     kind,
     reason,
+    policies: [],
+    notes,
     request,
     tap: undefined,
     specs,
@@ -214,7 +248,8 @@ function socketUplink(kind: 'udp' | 'raw', { index, reason, request, sockets, ca
   };
 }
 
-async function redirectUplink(host: Host, { index, reason, request, sockets, capabilities }: Common): Promise<Uplink> {
+async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
+  const { index, reason, policies, notes, request, sockets, capabilities } = common;
   const { local, port } = request;
   const nic = request.nic!;
   const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
@@ -234,6 +269,8 @@ async function redirectUplink(host: Host, { index, reason, request, sockets, cap
     index,
     kind: 'redirect',
     reason,
+    policies,
+    notes,
     request,
     tap: tap.name,
     specs,
