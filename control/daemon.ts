@@ -42,7 +42,8 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
   const ended = new Promise<void>((resolve) => {
-    for (const signal of SIGNALS) process.once(signal, () => resolve());
+    // For good: a second signal must not end the process while it takes things away.
+    for (const signal of SIGNALS) process.on(signal, () => resolve());
   });
   const daemon = new Daemon(options);
   try {

@@ -81,6 +81,7 @@ export class WorkerPool {
       minThreads: workers,
       maxThreads: workers,
       concurrentTasksPerWorker: 1,
+      resourceLimits: { maxYoungGenerationSizeMb: 4 }, // a worker allocates nothing per packet
     });
     for (let worker = 0; worker < workers; worker++) {
       const eventfd = libc.check(libc.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'workers', 'eventfd');
