@@ -11,6 +11,7 @@ import { findPlace, type Place, VxlanDevice } from './device.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host } from './host.ts';
+import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -25,7 +26,7 @@ import {
   VERSION,
 } from './protocol.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
-import { openUplink, type Uplink, type UplinkRequest, uplinkKey } from './uplinks.ts';
+import { openUplink, policyWarning, tunnelOf, type Uplink, type UplinkRequest, uplinkKey } from './uplinks.ts';
 import { Watch } from './watch.ts';
 
 export interface DaemonOptions {
@@ -37,6 +38,8 @@ export interface DaemonOptions {
 
 const MAX_DEFAULT_WORKERS = 4;
 const MAX_UPLINKS = 64;
+/** From a change of the FDB to another look at the host's policies. */
+const REMOTES_MILLISECONDS = 500;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -69,6 +72,8 @@ export class Daemon implements DaemonHandlers {
   #pool!: WorkerPool;
   #api: Api | undefined;
   #watch: Watch | undefined;
+  #policies: PolicyWatch | undefined;
+  #remotesTimer: NodeJS.Timeout | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -99,6 +104,10 @@ export class Daemon implements DaemonHandlers {
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
+    this.#policies = new PolicyWatch(this.#host, {
+      onChange: (change) => void this.#inTurn(() => this.#followPolicies(change)).catch(() => {}),
+      onNote: log,
+    });
     for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
     await this.#forwarding.settled();
     if (this.#stopping) return;
@@ -122,6 +131,8 @@ export class Daemon implements DaemonHandlers {
     const failures: string[] = [];
     for (const step of [
       () => this.#watch?.stop(),
+      () => this.#policies?.stop(),
+      () => clearTimeout(this.#remotesTimer),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
@@ -167,20 +178,29 @@ export class Daemon implements DaemonHandlers {
     await this.#inTurn(async () => {
       const device = this.#device(name);
       const config = { ...device.config, ...changes };
+      if ((config.uplink === 'raw') !== (device.config.uplink === 'raw')) {
+        throw new CommandError(
+          `${name}: Cannot change between uplink raw and the others: remove it and add it again`,
+          'EOPNOTSUPP',
+        );
+      }
       await this.#moveDevice(device, config, await findPlace(this.#host, config));
     });
   }
 
   fdbAdd(entry: FdbArguments): void {
     this.#forwarding.change('add', this.#device(entry.dev), entry);
+    this.#remotesChanged();
   }
 
   fdbAppend(entry: FdbArguments): void {
     this.#forwarding.change('append', this.#device(entry.dev), entry);
+    this.#remotesChanged();
   }
 
   fdbReplace(entry: FdbArguments): void {
     this.#forwarding.change('replace', this.#device(entry.dev), entry);
+    this.#remotesChanged();
   }
 
   fdbDel(entry: FdbArguments): void {
@@ -257,10 +277,7 @@ export class Daemon implements DaemonHandlers {
     device.config = config;
     device.place = place;
     device.uplink = uplink;
-    if (moved) {
-      await this.#pool.removeDevice(device.index);
-      await this.#pool.addDevice(device.specs(this.#capabilities));
-    }
+    if (moved) await this.#reassign(device);
     this.#forwarding.moveDevice(device, remote);
     await device.followMtu();
     if (moved) await this.#releaseUplinks();
@@ -268,29 +285,86 @@ export class Daemon implements DaemonHandlers {
 
   async #acquireUplink(wanted: Omit<UplinkRequest, 'shared'>): Promise<Uplink> {
     const key = uplinkKey(wanted);
-    const open = this.#uplinks.get(key);
-    if (open) return open;
-    const { port, local } = wanted;
-    const shared = [...this.#uplinks.values()].some(({ request }) => request.port === port && request.local === local);
-    const request = { ...wanted, shared };
-    const taken = new Set([...this.#uplinks.values()].map(({ index }) => index));
-    const index = lowestFree(MAX_UPLINKS, (candidate) => taken.has(candidate), 'uplinks');
-    const uplink = await openUplink(this.#host, this.#capabilities, index, this.#workers, request);
+    return this.#uplinks.get(key) ?? (await this.#openUplink(key, wanted));
+  }
+
+  async #openUplink(key: string, wanted: Omit<UplinkRequest, 'shared'>): Promise<Uplink> {
+    const open = [...this.#uplinks.values()];
+    const shared = open.some(({ request: { port, local } }) => port === wanted.port && local === wanted.local);
+    const index = lowestFree(MAX_UPLINKS, (candidate) => open.some((uplink) => uplink.index === candidate), 'uplinks');
+    const uplink = await openUplink(this.#host, this.#capabilities, index, this.#workers, { ...wanted, shared });
     clear(this.#pool.counters, FIRST_UPLINK_SCOPE + index);
     this.#uplinks.set(key, uplink);
     await this.#pool.addUplink(uplink.specs);
+    for (const note of uplink.notes) this.#options.log(note);
+    this.#warnOf(uplink, uplink.policies);
+    if (mayRedirect(wanted)) this.#policies?.follow(key, tunnelOf(wanted, wanted.remotes ?? []), uplink.policies);
     return uplink;
+  }
+
+  /** Rules of the host that redirect would get past came or went: `auto` takes another uplink, and what was asked for stays. */
+  async #followPolicies({ key, policies, fresh }: PolicyChange): Promise<void> {
+    const uplink = this.#uplinks.get(key);
+    if (!uplink) return;
+    if (uplink.kind === 'redirect') uplink.policies = policies;
+    this.#warnOf(uplink, fresh);
+    const kind = policies.length > 0 ? 'udp' : 'redirect';
+    if (uplink.request.choice !== 'auto' || uplink.kind === kind) return;
+    const { shared: _, ...request } = uplink.request;
+    const replacement = await this.#openUplink(key, { ...request, remotes: this.#remotes(uplink) });
+    for (const device of this.#devicesOf(uplink)) {
+      device.uplink = replacement;
+      await this.#reassign(device);
+      this.#forwarding.moveDevice(device, device.config.remote);
+      this.#options.log(`${device.name}: uplink ${replacement.kind} from now on (${replacement.reason})`);
+    }
+    await this.#closeUplink(uplink);
+  }
+
+  /** Only who has asked for redirect gets past a policy, and is told so. */
+  #warnOf({ kind, request }: Uplink, policies: Uplink['policies']): void {
+    if (kind !== 'redirect' || request.choice !== 'redirect') return;
+    for (const policy of policies) this.#options.log(policyWarning(policy, request.port));
+  }
+
+  /** Policies may concern some VTEPs only. */
+  #remotesChanged(): void {
+    this.#remotesTimer ??= setTimeout(() => {
+      this.#remotesTimer = undefined;
+      for (const [key, uplink] of this.#uplinks) {
+        const { request } = uplink;
+        if (mayRedirect(request)) this.#policies?.follow(key, tunnelOf(request, this.#remotes(uplink)));
+      }
+    }, REMOTES_MILLISECONDS);
+  }
+
+  #remotes(uplink: Uplink): string[] {
+    return [...new Set(this.#devicesOf(uplink).flatMap((device) => this.#forwarding.remotes(device)))];
+  }
+
+  #devicesOf(uplink: Uplink): VxlanDevice[] {
+    return [...this.#devices.values()].filter((device) => device.uplink === uplink);
+  }
+
+  /** Tells the workers that the device has another uplink. */
+  async #reassign(device: VxlanDevice): Promise<void> {
+    await this.#pool.removeDevice(device.index);
+    await this.#pool.addDevice(device.specs(this.#capabilities));
   }
 
   /** Closes the uplinks that no device uses any more. */
   async #releaseUplinks(): Promise<void> {
-    const used = new Set([...this.#devices.values()].map(({ uplink }) => uplink));
     for (const [key, uplink] of this.#uplinks) {
-      if (used.has(uplink)) continue;
+      if (this.#devicesOf(uplink).length > 0) continue;
       this.#uplinks.delete(key);
-      await this.#pool.removeUplink(uplink.index);
-      await uplink.close();
+      this.#policies?.unfollow(key);
+      await this.#closeUplink(uplink);
     }
+  }
+
+  async #closeUplink(uplink: Uplink): Promise<void> {
+    await this.#pool.removeUplink(uplink.index);
+    await uplink.close();
   }
 
   /** Something on the host has changed: devices take over what concerns them. */
@@ -360,6 +434,11 @@ export class Daemon implements DaemonHandlers {
 function requestOf(config: DeviceConfig, { nic, local }: Place): Omit<UplinkRequest, 'shared'> {
   const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum } = config;
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum };
+}
+
+/** Whether the host's policies decide about the uplink, or are worth a warning. */
+function mayRedirect({ nic, choice }: Omit<UplinkRequest, 'shared'>): boolean {
+  return nic !== undefined && (choice === 'auto' || choice === 'redirect');
 }
 
 function lowestFree(limit: number, taken: (candidate: number) => boolean, what: string): number {

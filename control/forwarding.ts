@@ -130,6 +130,11 @@ export class Forwarding {
     };
   }
 
+  /** Addresses of the VTEPs that the device sends to. */
+  remotes(device: VxlanDevice): string[] {
+    return [...this.#nextHops.values()].filter((hop) => hop.device === device).map(({ ip }) => ip);
+  }
+
   async stop(): Promise<void> {
     await this.#resolver.stop();
   }

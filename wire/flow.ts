@@ -15,9 +15,9 @@ import {
 import { IPV6_HEADER, IPV6_SOURCE, ipv6IsWhole, ipv6Transport } from './ipv6.ts';
 
 /**
- * Hash (u32) of a frame's flow: addresses, protocol, and the ports of TCP, UDP and SCTP, behind VLAN tags and IPv6 extension
- * headers as well. All fragments of a packet, the first one included, hash by their addresses alone, so that they keep
- * together. What is not IP hashes by MAC addresses and ethertype. Nothing is read beyond `length`.
+ * Hash of a frame's flow, an int32 (V8 keeps those unboxed): addresses, protocol, and the ports of TCP, UDP and SCTP, behind
+ * VLAN tags and IPv6 extension headers as well. All fragments of a packet, the first one included, hash by their addresses
+ * alone, so that they keep together. What is not IP hashes by MAC addresses and ethertype. Nothing is read beyond `length`.
  */
 export function flowHash(bytes: Uint8Array, frame: number, length: number): number {
   const network = networkOffset(bytes, frame, length);
@@ -86,5 +86,5 @@ function mix(hash: number, word: number): number {
 function finish(hash: number): number {
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
+  return hash ^ (hash >>> 16);
 }

@@ -96,10 +96,16 @@ function term(word: string, value: string): Condition {
     case 'dport':
       return port(word === 'sport' ? 'source' : 'destination', value);
     case 'dev':
-      return (packets) => deviceIn(packets.direction, [value], '*')(packets);
+      return device(value);
     default:
       return perhaps;
   }
+}
+
+/** On the way in, it is the device of the route to this host: which that is depends on the kernel. */
+function device(name: string): Condition {
+  const goesOut = deviceIn('out', [name], '*');
+  return (packets) => (packets.direction === 'in' ? 'perhaps' : goesOut(packets));
 }
 
 function address(side: Side, text: string): Condition {
