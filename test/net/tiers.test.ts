@@ -30,10 +30,6 @@ for (const uplink of UPLINKS) {
     await carriesAll(t, uplink, 9000 - 50 - 28, { link: { mtu: 9000 } });
   });
 
-  test(`${uplink}: a small underlay`, options, async (t) => {
-    await carriesAll(t, uplink, 1400 - 50 - 28, { link: { mtu: 1400 } });
-  });
-
   test(`${uplink}: no checksum outside`, options, async (t) => {
     await carriesAll(t, uplink, 1422, { own: 'workers 2 noudpcsum' });
   });
