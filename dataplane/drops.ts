@@ -82,7 +82,7 @@ export const DROPS = [
   {
     name: 'rx_outer_checksum',
     direction: 'rx',
-    meaning: 'The outer UDP checksum is wrong.',
+    meaning: 'The outer IPv4 or UDP checksum is wrong.',
     advice:
       'Packets are damaged on the way, or a NIC computes checksums wrongly: try ethtool -K NIC tx off on the sender.',
   },

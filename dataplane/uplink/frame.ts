@@ -234,7 +234,9 @@ export class FrameUplink extends Sender implements Uplink {
     const vxlan = udp + UDP_HEADER;
     const inner = vxlan + VXLAN_HEADER - at - VNET_TUNNEL; // offset of the inner frame in the outer one
     const start = u16[vnet + (VNET_CHECKSUM_START >> 1)];
-    if ((flags & (NEEDS_CSUM | DATA_VALID)) === 0 && !this.#checksumHolds(ip, udp, udpLength)) {
+    // The IPv4 header's checksum is always there; UDP's may not have been computed yet, or was verified by the NIC.
+    const ipHolds = udp - ip !== IPV4_HEADER || this.sum(ip, IPV4_HEADER) === 0xffff;
+    if (!ipHolds || ((flags & (NEEDS_CSUM | DATA_VALID)) === 0 && !this.#udpChecksumHolds(ip, udp, udpLength))) {
       return this.#drop(COUNTER.rx_outer_checksum);
     }
     const i = batch.add(vxlan, udpLength - UDP_HEADER);
@@ -278,7 +280,7 @@ export class FrameUplink extends Sender implements Uplink {
   }
 
   /** Zero means that the sender computed none, which IPv6 does not allow by default (RFC 768; RFC 8200 section 8.1). */
-  #checksumHolds(ip: number, udp: number, udpLength: number): boolean {
+  #udpChecksumHolds(ip: number, udp: number, udpLength: number): boolean {
     const { u8 } = this.memory;
     const ipv4 = udp - ip === IPV4_HEADER;
     if (get16(u8, udp + UDP_CHECKSUM) === 0) return ipv4;

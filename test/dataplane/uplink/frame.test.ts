@@ -195,6 +195,12 @@ test('trusts a checksum that the kernel has verified, or has yet to compute', ()
   assertDelivered(tunnel(outer, { flags: 1, start: 34, offset: 6 }));
 });
 
+test('drops a packet whose IPv4 header is damaged, whatever is known of its UDP checksum', () => {
+  const damaged = changed(good(), 24 + 22, 63); // TTL
+  assertDropped(damaged, 'rx_outer_checksum');
+  assertDropped(changed(damaged, 0, 2), 'rx_outer_checksum');
+});
+
 test('keeps the metadata of the inner frame', () => {
   for (const version of [4, 6] as const) {
     for (const original of [unfinished(inner), superFrame(frame({ payload: payload(5000) }), 1000)]) {
