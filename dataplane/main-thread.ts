@@ -1,5 +1,4 @@
 /** A worker on the main thread, between events: for the `raw` uplink, whose package works nowhere else. */
-import type { PoolOptions } from './pool.ts';
 import type { DeviceSpec, Shared, UplinkSpec } from './task.ts';
 import { RawPort } from './uplink/raw-port.ts';
 import { Worker } from './worker.ts';
@@ -11,13 +10,13 @@ const REST = 2;
 export class MainThreadWorker {
   readonly #worker: Worker;
   readonly #index: number;
-  readonly #onFailure: PoolOptions['onFailure'];
+  readonly #onFailure: (worker: number, error: Error) => void;
   readonly #ports = new Map<number, RawPort>();
   #idle = 0;
   #timer: NodeJS.Timeout | undefined;
   #immediate: NodeJS.Immediate | undefined;
 
-  constructor(index: number, shared: Shared, onFailure: PoolOptions['onFailure']) {
+  constructor(index: number, shared: Shared, onFailure: (worker: number, error: Error) => void) {
     this.#worker = new Worker(index, shared);
     this.#index = index;
     this.#onFailure = onFailure;
