@@ -256,9 +256,19 @@ export function addressTypeIn(side: Side, types: readonly string[]): Condition {
 
 /** Link-layer packet type (lower case). */
 export function packetTypeIn(types: readonly string[]): Condition {
-  const other = constant(types.some((type) => !['broadcast', 'multicast'].includes(type)));
-  return ({ direction }) => {
-    if (direction === 'in') return types.includes('host') || types.includes('unicast') ? 'always' : 'never';
-    return other === never ? 'never' : 'perhaps';
+  const toHost = types.includes('host') || types.includes('unicast') ? 'always' : 'never';
+  const toOthers = types.every((type) => type === 'broadcast' || type === 'multicast') ? 'never' : 'perhaps';
+  return ({ direction }) => (direction === 'in' ? toHost : toOthers);
+}
+
+/** Masquerading takes the NIC's address for the source: the one that is there. Only the source port may become another. */
+export const masqueradesAsItIs: Condition = ({ direction, onlyAddress }) => {
+  return direction === 'out' && onlyAddress ? 'always' : 'never';
+};
+
+/** The source address that a rule gives a packet is the one that it has. */
+export function isLocal(address: unknown): Condition {
+  return ({ direction, local }) => {
+    return direction === 'out' && address === formatAddressKey(local) ? 'always' : 'never';
   };
 }

@@ -11,7 +11,7 @@ import {
   portIn,
   type Side,
 } from './conditions.ts';
-import type { IpsetLookup } from './iptables.ts';
+import type { IpsetLookup } from './iptables-options.ts';
 
 interface Ipset {
   /** What the parts of an element are: `['ip', 'port']` of a `hash:ip,port`. */

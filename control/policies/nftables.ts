@@ -1,29 +1,20 @@
 /** The rules of nftables, from the JSON that `nft -j list ruleset` prints (libnftables-json(5)). */
 import {
-  type AddressRange,
-  addressIn,
-  addressRange,
-  addressTypeIn,
   all,
   always,
-  any,
   type Condition,
-  constant,
   deviceIn,
-  type Family,
   familyIs,
-  formatAddressKey,
   type Hook,
-  markIn,
+  isLocal,
+  masqueradesAsItIs,
   never,
   not,
-  packetTypeIn,
+  type Packets,
   perhaps,
-  portIn,
-  prefixRange,
-  stateIn,
 } from './conditions.ts';
 import { type Base, Chain, type Effect, type Rule, type Step, type Verdict } from './filter.ts';
+import { fieldOf } from './nftables-fields.ts';
 import { type Expression, keyOf, ruleText } from './nftables-text.ts';
 
 /** One object of the ruleset: `{chain: {...}}`, `{rule: {...}}` and so on. */
@@ -142,20 +133,6 @@ function baseOf({ family, type, hook, prio, policy }: NftRecord, dev: string | s
   };
 }
 
-/** What a rule compares: `compare` is given the values that it may have. */
-interface Field {
-  /** Where it is not there at all, a comparison fails, whether it is for equality or not. */
-  readonly present: Condition;
-  readonly compare: (values: readonly Expression[]) => Condition;
-}
-
-const UNKNOWN: Field = { present: always, compare: () => perhaps };
-/** Compared to `exists` and `missing`: it is missing. */
-const ABSENT: Field = { present: always, compare: (values) => presence(values, false) };
-const NO_CONTENT: Field = { present: never, compare: () => never };
-/** Nobody's socket but ours, which is not transparent and has an address; packets that IPsec is not to change. */
-const ABSENT_FLAGS = new Set(['ipsec', 'transparent', 'wildcard']);
-
 class Compiler {
   readonly #table: Table;
 
@@ -236,7 +213,7 @@ class Compiler {
       case 'snat':
         return { kind: 'change', effect: 'nat', unless: isLocal((value as { addr?: Expression } | null)?.addr) };
       case 'masquerade':
-        return { kind: 'change', effect: 'nat', unless: MASQUERADES_AS_IT_IS };
+        return { kind: 'change', effect: 'nat', unless: masqueradesAsItIs };
       case 'jump':
       case 'goto': {
         const chain = this.#table.chains.get((value as { target: string }).target);
@@ -293,39 +270,23 @@ const NEUTRAL = new Set([
 
 const CONDITIONS = new Set(['limit', 'quota', 'ct count', 'meter']);
 
-/** The kernel would take the NIC's address for the source: the one that is there. Only the source port may become another. */
-export const MASQUERADES_AS_IT_IS: Condition = ({ direction, onlyAddress }) => {
-  return direction === 'out' && onlyAddress ? 'always' : 'never';
+/** What targets of iptables do; those that are not here, and do not change a packet of ours, are in NEUTRAL_EXTENSIONS. */
+const EXTENSIONS: Record<string, Effect> = {
+  ...{ REJECT: 'reject', NFQUEUE: 'queue', MASQUERADE: 'nat', SNAT: 'nat', DNAT: 'nat', REDIRECT: 'nat' },
+  ...{ NETMAP: 'nat', DSCP: 'dscp', TOS: 'dscp', CLASSIFY: 'priority', TTL: 'rewrite', HL: 'rewrite' },
+  ...{ TEE: 'tee', TPROXY: 'tproxy' },
 };
-
-/** The source address that a packet is given is the one that it has. */
-export function isLocal(address: unknown): Condition {
-  return ({ direction, local }) => {
-    return direction === 'out' && address === formatAddressKey(local) ? 'always' : 'never';
-  };
-}
-
-const EXTENSION_EFFECTS: Record<string, Effect | null> = {
-  ...{
-    REJECT: 'reject',
-    NFQUEUE: 'queue',
-    MASQUERADE: 'nat',
-    SNAT: 'nat',
-    DNAT: 'nat',
-    REDIRECT: 'nat',
-    NETMAP: 'nat',
-  },
-  ...{ MARK: 'mark', CONNMARK: 'mark', DSCP: 'dscp', TOS: 'dscp', CLASSIFY: 'priority', TTL: 'rewrite', HL: 'rewrite' },
-  ...{ TEE: 'tee', TPROXY: 'tproxy', LOG: null, NFLOG: null, TRACE: null, CHECKSUM: null, TCPMSS: null, CT: null },
-};
+const NEUTRAL_EXTENSIONS = new Set(['LOG', 'NFLOG', 'TRACE', 'CHECKSUM', 'TCPMSS', 'CT', 'SET']);
 
 /** An extension of iptables without its arguments. nft before 1.0.2 does not even tell its name; targets come last. */
 function extension(xt: { type: string; name: string } | null, last: boolean): Step | undefined {
   if (xt ? xt.type !== 'target' : !last) {
     return xt?.name === 'comment' ? undefined : { kind: 'match', condition: perhaps };
   }
-  const effect = xt ? EXTENSION_EFFECTS[xt.name] : undefined;
-  return effect === null ? undefined : { kind: 'effect', effect: effect ?? 'unknown' };
+  if (xt === null) return { kind: 'effect', effect: 'unknown' };
+  if (xt.name === 'MARK') return { kind: 'mark', which: 'mark', value: () => undefined };
+  if (xt.name === 'CONNMARK') return { kind: 'mark', which: 'connectionMark', value: () => undefined };
+  return NEUTRAL_EXTENSIONS.has(xt.name) ? undefined : { kind: 'effect', effect: EXTENSIONS[xt.name] ?? 'unknown' };
 }
 
 function mangle({ key, value }: { key: Expression; value: Expression }): Step | undefined {
@@ -338,7 +299,7 @@ function mangle({ key, value }: { key: Expression; value: Expression }): Step | 
   return undefined; // nftrace, pkttype, "tcp option", conntrack's own
 }
 
-function markValue(value: Expression): (packets: Parameters<Condition>[0]) => number | undefined {
+function markValue(value: Expression): (packets: Packets) => number | undefined {
   if (typeof value === 'number') return () => value;
   const key = keyOf(value);
   const inner = (value as Record<string, Expression>)[key];
@@ -360,6 +321,7 @@ function plain(value: Expression): Expression {
   return keyOf(value) === 'elem' ? (value as { elem: { val: Expression } }).elem.val : value;
 }
 
+/** The numbers that compare so to a value. */
 function ordered(op: string, value: number): Expression {
   const ranges: Record<string, [number, number]> = {
     '<': [0, value - 1],
@@ -368,197 +330,4 @@ function ordered(op: string, value: number): Expression {
     '>=': [value, 0xffffffff],
   };
   return { range: ranges[op] };
-}
-
-function fieldOf(expression: Expression): Field {
-  const key = keyOf(expression);
-  const value = (expression as Record<string, Expression>)[key];
-  switch (key) {
-    case 'payload':
-      return payloadField(value as { protocol?: string; field?: string });
-    case 'meta':
-      return metaField((value as { key: string }).key);
-    case 'ct':
-      return conntrackField((value as { key: string }).key);
-    case 'fib':
-      return fibField(value as { result: string; flags: string[] });
-    case 'concat':
-      return concatField((value as Expression[]).map(fieldOf));
-    case '&':
-      return maskField(value as [Expression, Expression]);
-    case 'rt':
-    case 'socket':
-      return ABSENT_FLAGS.has((value as { key: string }).key) ? ABSENT : UNKNOWN;
-    case 'exthdr':
-    case 'ip option':
-      // Only packets without any pass by the host's stack.
-      return (value as { field?: string }).field === undefined ? ABSENT : NO_CONTENT;
-    case 'ipsec': // of the state that decrypted the packet
-    case 'tcp option':
-      return NO_CONTENT;
-    default:
-      return UNKNOWN;
-  }
-}
-
-/** Whether a thing that is there, or is not, compares equal to `exists` or `missing`; other comparisons are of its content. */
-function presence(values: readonly Expression[], there: boolean): Condition {
-  const flags = values.map((value) => (value === 1 ? true : value === 0 || value === '0' ? false : value));
-  if (flags.every((flag) => typeof flag === 'boolean')) return constant(flags.includes(there));
-  return there ? perhaps : never;
-}
-
-const TRANSPORT = new Set(['udp', 'th']);
-const LINK = new Set(['ether', 'vlan']);
-
-function payloadField({ protocol, field }: { protocol?: string; field?: string }): Field {
-  if (protocol === undefined || field === undefined) return UNKNOWN; // raw bits
-  if (protocol === 'ip' || protocol === 'ip6')
-    return { present: familyIs(protocol), compare: ipField(protocol, field) };
-  if (LINK.has(protocol)) return UNKNOWN;
-  if (!TRANSPORT.has(protocol)) return NO_CONTENT;
-  if (field === 'sport' || field === 'dport') {
-    const side = field === 'sport' ? 'source' : 'destination';
-    return { present: always, compare: (values) => numbers(values, (ranges) => portIn(side, ranges)) };
-  }
-  return UNKNOWN;
-}
-
-function ipField(family: Family, field: string): (values: readonly Expression[]) => Condition {
-  if (field === 'saddr' || field === 'daddr') {
-    return (values) => addresses(family, field === 'saddr' ? 'source' : 'destination', values);
-  }
-  if (field === 'protocol' || field === 'nexthdr') return protocols;
-  if (field === 'version') return (values) => constant(values.includes(family === 'ip' ? 4 : 6));
-  return () => perhaps;
-}
-
-function protocols(values: readonly Expression[]): Condition {
-  if (values.some((value) => keyOf(value) !== '')) return perhaps; // a range
-  return constant(values.some((value) => value === 'udp' || value === 17));
-}
-
-function addresses(family: Family, side: 'source' | 'destination', values: readonly Expression[]): Condition {
-  const ranges: AddressRange[] = [];
-  let strange = false;
-  for (const value of values) {
-    const range = rangeOf(value);
-    if (range === undefined) strange = true;
-    else if (range[0].length === (family === 'ip' ? 8 : 32)) ranges.push(range);
-  }
-  const known = addressIn(side, ranges);
-  return strange ? any([known, perhaps]) : known;
-}
-
-function rangeOf(value: Expression): AddressRange | undefined {
-  if (typeof value === 'string') return addressRange(value);
-  const { prefix, range } = value as { prefix?: { addr: string; len: number }; range?: [string, string] };
-  if (prefix) return prefixRange(prefix.addr, prefix.len);
-  return range && addressRange(range.join('-'));
-}
-
-function numbers(
-  values: readonly Expression[],
-  condition: (ranges: readonly (readonly [number, number])[]) => Condition,
-): Condition {
-  const ranges: [number, number][] = [];
-  for (const value of values) {
-    const range = (value as { range?: Expression[] })?.range ?? [value, value];
-    if (!range.every((end) => typeof end === 'number')) return perhaps;
-    ranges.push(range as [number, number]);
-  }
-  return condition(ranges);
-}
-
-function strings(values: readonly Expression[]): string[] {
-  return values.map(String);
-}
-
-function metaField(key: string): Field {
-  switch (key) {
-    case 'l4proto':
-      return { present: always, compare: protocols };
-    case 'nfproto':
-    case 'protocol':
-      return {
-        present: always,
-        compare: (values) =>
-          any([
-            values.includes('ip') || values.includes('ipv4') ? familyIs('ip') : never,
-            values.includes('ip6') || values.includes('ipv6') ? familyIs('ip6') : never,
-          ]),
-      };
-    case 'iif':
-    case 'iifname':
-    case 'oif':
-    case 'oifname': {
-      const end = key.startsWith('i') ? 'in' : 'out';
-      return { present: always, compare: (values) => deviceIn(end, strings(values), '*') };
-    }
-    case 'mark':
-      return { present: always, compare: (values) => numbers(values, (ranges) => markIn('mark', ranges)) };
-    case 'pkttype':
-      return { present: always, compare: (values) => packetTypeIn(strings(values)) };
-    case 'ipsec':
-      return ABSENT;
-    default:
-      return UNKNOWN;
-  }
-}
-
-function conntrackField(key: string): Field {
-  switch (key) {
-    case 'state':
-      return { present: always, compare: (values) => stateIn(strings(values)) };
-    case 'mark':
-      return {
-        present: ({ tracked }) => (tracked ? 'always' : 'never'),
-        compare: (values) => numbers(values, (ranges) => markIn('connectionMark', ranges)),
-      };
-    case 'status':
-      return { present: always, compare: (values) => (values.every(isUnset) ? never : perhaps) };
-    case 'direction':
-      return { present: always, compare: (values) => constant(values.includes('original')) };
-    default:
-      return UNKNOWN;
-  }
-}
-
-/** Bits of conntrack's status that the tunnel's connections do not have. */
-function isUnset(status: Expression): boolean {
-  return status === 'dnat' || status === 'snat' || status === 'expected';
-}
-
-function fibField({ result, flags }: { result: string; flags: string[] }): Field {
-  const side = flags.includes('saddr') ? 'source' : 'destination';
-  if (result === 'type') return { present: always, compare: (values) => addressTypeIn(side, strings(values)) };
-  // There is a route back to a VTEP: packets of our own to it would not leave otherwise.
-  return { present: always, compare: (values) => presence(values, true) };
-}
-
-function concatField(fields: readonly Field[]): Field {
-  return {
-    present: all(fields.map(({ present }) => present)),
-    compare: (values) =>
-      any(
-        values.map((value) => {
-          const parts = (value as { concat?: Expression[] })?.concat;
-          return parts ? all(fields.map((field, i) => field.compare([parts[i]]))) : perhaps;
-        }),
-      ),
-  };
-}
-
-function maskField([left, mask]: [Expression, Expression]): Field {
-  const field = fieldOf(left);
-  const { meta, ct, payload } = left as Record<string, { key?: string; field?: string }>;
-  if (typeof mask === 'number' && (meta?.key === 'mark' || ct?.key === 'mark')) {
-    const which = meta ? 'mark' : 'connectionMark';
-    return { ...field, compare: (values) => numbers(values, (ranges) => markIn(which, ranges, mask)) };
-  }
-  // Not a fragment: of this field, only the bit "don't fragment" may be set (RFC 791, 3.1).
-  if (payload?.field === 'frag-off' && typeof mask === 'number' && (mask & 0x4000) === 0) {
-    return { ...field, compare: (values) => constant(values.includes(0)) };
-  }
-  return { ...field, compare: () => perhaps };
 }
