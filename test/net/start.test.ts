@@ -4,9 +4,11 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
-import type { Result } from '../../cli/lab/process.ts';
+import { eventually, type Result } from '../../cli/lab/process.ts';
 import { MAIN, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
+import type { LinkRecord } from '../../control/protocol.ts';
 import { Listener } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { traces } from './traces.ts';
@@ -154,4 +156,38 @@ test('a configuration file: several devices, and their entries', options, async 
     (await uvxlan(host, 'fdb show')).stdout,
     '00:00:00:00:00:00 dev vx1 dst 192.0.2.2 self permanent\n00:00:00:00:00:00 dev vx1 dst 192.0.2.3 self permanent\n',
   );
+});
+
+test('a remote makes a tunnel without further entries; auto says what it takes', options, async (t) => {
+  const network = Network.build(t, {
+    hosts: { left: {}, right: {} },
+    links: [['left eth0 192.0.2.1/24', 'right eth0 192.0.2.2/24']],
+  });
+  const [left, right] = [network.host('left'), network.host('right')];
+  const daemon = await uvxlanUp(left, 'vx0 type vxlan id 42 remote 192.0.2.2 dev eth0 dstport 4789 ttl 9');
+  assert.match(
+    daemon.stdout,
+    /^uvxlan: vx0 is up: id 42, local 192\.0\.2\.1, dev eth0, uplink (redirect|udp) \(.+\), \d workers?, mtu 1450$/m,
+  );
+  right.ip('link add vx0 type vxlan id 42 remote 192.0.2.1 dev eth0 dstport 4789');
+  right.ip('link set vx0 up');
+  left.ip('address add 10.9.0.1/24 dev vx0');
+  right.ip('address add 10.9.0.2/24 dev vx0');
+  await eventually('both know each other', async () => (await ping(left, '10.9.0.2', { count: 1 })).received === 1);
+  const [link] = JSON.parse((await uvxlan(left, 'link show -j')).stdout) as LinkRecord[];
+  const { id, remote, local, link: dev, port, ttl, learning, udp_csum } = link!.linkinfo.info_data;
+  assert.deepEqual(
+    { id, remote, local, dev, port, ttl, learning, udp_csum },
+    {
+      id: 42,
+      remote: '192.0.2.2',
+      local: '192.0.2.1',
+      dev: 'eth0',
+      port: 4789,
+      ttl: 9,
+      learning: false,
+      udp_csum: true,
+    },
+  );
+  assert.equal((await uvxlan(left, 'fdb show dev vx0')).stdout, '00:00:00:00:00:00 dst 192.0.2.2 self permanent\n');
 });
