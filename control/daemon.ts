@@ -10,7 +10,7 @@ import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
-import { Host } from './host.ts';
+import { Host, type Link } from './host.ts';
 import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
 import {
   CommandError,
@@ -40,6 +40,8 @@ const MAX_DEFAULT_WORKERS = 4;
 const MAX_UPLINKS = 64;
 /** From a change of the FDB to another look at the host's policies. */
 const REMOTES_MILLISECONDS = 500;
+/** From a change of the host that could not be followed to the next attempt. */
+const FOLLOW_MILLISECONDS = 1_000;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -70,6 +72,11 @@ export class Daemon implements DaemonHandlers {
   #capabilities!: Capabilities;
   #forwarding!: Forwarding;
   #pool!: WorkerPool;
+  /** What could not be followed last, by name: said once. */
+  #troubles = new Map<string, string>();
+  #followTimer: NodeJS.Timeout | undefined;
+  /** Uplinks whose NIC is not there. */
+  readonly #stranded = new WeakSet<Uplink>();
   #api: Api | undefined;
   #watch: Watch | undefined;
   #policies: PolicyWatch | undefined;
@@ -111,10 +118,10 @@ export class Daemon implements DaemonHandlers {
     for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
     await this.#forwarding.settled();
     if (this.#stopping) return;
-    this.#watch = new Watch(
-      this.#host.iproute.prefix,
-      () => void this.#inTurn(() => this.#followHost()).catch(() => {}),
-    );
+    this.#watch = new Watch(this.#host.iproute.prefix, (changes) => {
+      // Routes and neighbours are the resolver's.
+      if (changes.has('link') || changes.has('address')) this.#follow();
+    });
     this.#ready = true;
     for (const link of await this.linkShow(null)) log(readyLine(link));
   }
@@ -133,6 +140,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#watch?.stop(),
       () => this.#policies?.stop(),
       () => clearTimeout(this.#remotesTimer),
+      () => clearTimeout(this.#followTimer),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
@@ -220,7 +228,7 @@ export class Daemon implements DaemonHandlers {
     const uplinks = [...new Set(devices.map(({ uplink }) => uplink))];
     const { counters } = this.#pool;
     return Promise.all([
-      ...devices.map((device) => deviceStats(this.#host, counters, device)),
+      ...devices.map((device) => deviceStats(counters, device)),
       ...uplinks.map((uplink) => uplinkStats(this.#host, counters, uplink)),
     ]);
   }
@@ -312,11 +320,18 @@ export class Daemon implements DaemonHandlers {
     if (uplink.request.choice !== 'auto' || uplink.kind === kind) return;
     const { shared: _, ...request } = uplink.request;
     const replacement = await this.#openUplink(key, { ...request, remotes: this.#remotes(uplink) });
+    const devices = this.#devicesOf(uplink);
+    await this.#replaceUplink(uplink, replacement);
+    for (const { name } of devices) {
+      this.#options.log(`${name}: uplink ${replacement.kind} from now on (${replacement.reason})`);
+    }
+  }
+
+  async #replaceUplink(uplink: Uplink, replacement: Uplink): Promise<void> {
     for (const device of this.#devicesOf(uplink)) {
       device.uplink = replacement;
       await this.#reassign(device);
       this.#forwarding.moveDevice(device, device.config.remote);
-      this.#options.log(`${device.name}: uplink ${replacement.kind} from now on (${replacement.reason})`);
     }
     await this.#closeUplink(uplink);
   }
@@ -367,34 +382,77 @@ export class Daemon implements DaemonHandlers {
     await uplink.close();
   }
 
-  /** Something on the host has changed: devices take over what concerns them. */
+  /** Something on the host has changed: devices and uplinks take over what concerns them. */
   async #followHost(): Promise<void> {
-    for (const device of this.#devices.values()) {
+    clearTimeout(this.#followTimer);
+    const links = await this.#host.links();
+    const troubles = new Map<string, string>();
+    const attempt = async (name: string, follow: () => Promise<void>): Promise<void> => {
       try {
-        this.#tellMac(device);
-        await this.#followPlace(device);
+        await follow();
       } catch (error) {
-        this.#options.log(`${device.name}: ${(error as Error).message}`);
+        const { message } = error as Error;
+        if (this.#troubles.get(name) !== message) this.#options.log(`${name}: ${message}`);
+        troubles.set(name, message);
       }
+    };
+    for (const device of [...this.#devices.values()])
+      await attempt(device.name, () => this.#followDevice(device, links));
+    for (const [key, uplink] of [...this.#uplinks]) {
+      await attempt(`uplink ${uplink.kind}`, () => this.#followUplink(key, uplink, links));
     }
+    this.#troubles = troubles;
+    if (troubles.size > 0) this.#followTimer = setTimeout(() => this.#follow(), FOLLOW_MILLISECONDS).unref();
   }
 
-  async #followPlace(device: VxlanDevice): Promise<void> {
+  #follow(): void {
+    this.#inTurn(() => this.#followHost()).catch(() => {});
+  }
+
+  async #followDevice(device: VxlanDevice, links: readonly Link[]): Promise<void> {
+    if (!device.mac()) return this.#dropDeleted(device.index);
     const renamed = device.followName();
+    this.#tellMac(device);
     const { config, place } = device;
-    if (!place.nic) {
-      if (renamed) this.#forwarding.moveDevice(device, config.remote);
+    const nic = place.nic && findNic(place.nic, links);
+    if (place.nic && !nic) return; // gone: until it comes back the next hops are unresolved, and say so
+    const isNew = nic?.ifindex !== place.nic?.ifindex;
+    if (nic && isNew) this.#options.log(`${device.name}: ${nic.name} is there again`);
+    const local = await this.#followLocal(device);
+    const changed = isNew || nic?.name !== place.nic?.name || nic?.mtu !== place.nic?.mtu || local !== place.local;
+    if (changed || renamed) await this.#moveDevice(device, { ...config, dev: nic?.name ?? null }, { nic, local });
+  }
+
+  /** A VTEP address that nobody gave is the host's to change. */
+  async #followLocal({ config, place }: VxlanDevice): Promise<string> {
+    if (config.local !== null) return place.local;
+    const addresses = await this.#host.addresses();
+    if (addresses.some(({ address }) => address === place.local)) return place.local;
+    // It may come back, or another come.
+    return findPlace(this.#host, config).then(
+      ({ local }) => local,
+      () => place.local,
+    );
+  }
+
+  /** An uplink whose TAP somebody has taken away, or whose NIC was in another namespace meanwhile, is opened again. */
+  async #followUplink(key: string, uplink: Uplink, links: readonly Link[]): Promise<void> {
+    const { tapIndex, request } = uplink;
+    if (tapIndex === undefined) return;
+    const isThere = (index: number) => links.find(({ ifindex }) => ifindex === index);
+    if (!isThere(request.nic!.ifindex)) {
+      this.#stranded.add(uplink);
       return;
     }
-    const links = await this.#host.links();
-    const same = links.find(({ ifindex }) => ifindex === place.nic!.ifindex);
-    // A NIC that was renamed keeps its index; one that was made anew has the name.
-    const nic = same ?? (await this.#host.link(place.nic.name));
-    if (!nic) return; // gone: until it comes back the next hops are unresolved, and say so
-    const changed = nic.ifindex !== place.nic.ifindex || nic.name !== place.nic.name || nic.mtu !== place.nic.mtu;
-    if (!changed && !renamed) return;
-    if (nic.ifindex !== place.nic.ifindex) this.#options.log(`${device.name}: ${nic.name} is there again`);
-    await this.#moveDevice(device, { ...config, dev: config.dev && nic.name }, { ...place, nic });
+    const tap = isThere(tapIndex);
+    if (tap && !this.#stranded.has(uplink)) {
+      if (!tap.up) await this.#host.setLink(tap.name, { up: true });
+      return;
+    }
+    const { shared: _, ...wanted } = request;
+    await this.#replaceUplink(uplink, await this.#openUplink(key, { ...wanted, remotes: this.#remotes(uplink) }));
+    this.#stranded.delete(uplink);
+    this.#options.log(`uplink ${uplink.kind} on ${request.nic!.name} was taken away by somebody, and is there again`);
   }
 
   /** The workers drop frames that come back with the device's own MAC, which `ip link set` may change. */
@@ -429,6 +487,11 @@ export class Daemon implements DaemonHandlers {
     for (const device of this.#devices.values()) if (device.name === name) return device;
     throw noSuchDevice(name);
   }
+}
+
+/** The NIC as it is now: one that was renamed keeps its number, one that was made anew has the name. */
+function findNic(nic: Link, links: readonly Link[]): Link | undefined {
+  return links.find(({ ifindex }) => ifindex === nic.ifindex) ?? links.find(({ name }) => name === nic.name);
 }
 
 function requestOf(config: DeviceConfig, { nic, local }: Place): Omit<UplinkRequest, 'shared'> {

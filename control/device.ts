@@ -1,11 +1,13 @@
 /** One VXLAN device of the daemon: its TAP, its place on the host, and what it reports of itself. */
+import { fstatSync, statSync } from 'node:fs';
 import type { DeviceSpec } from '../dataplane/task.ts';
 import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
-import { closeTap, createTap, type TapDevice, tapMac, tapName } from '../system/tun.ts';
+import * as libc from '../system/libc.ts';
+import { closeTap, createTap, type TapDevice, tapMac, tapName, tapNamespace } from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
 import type { DeviceConfig } from './fields.ts';
-import type { Host, Link } from './host.ts';
+import { Host, type Link } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 import { CommandError, type LinkRecord, vxlanInfo } from './protocol.ts';
 import type { Uplink } from './uplinks.ts';
@@ -123,10 +125,24 @@ export class VxlanDevice {
   async followMtu(): Promise<void> {
     if (this.config.mtu !== null) return;
     const mtu = defaultMtu(this.place);
-    const link = await this.#host.link(this.name);
-    if (mtu === this.#mtu || link?.mtu !== this.#mtu) return;
-    await this.#host.setLink(this.name, { mtu });
-    this.#mtu = mtu;
+    if (mtu === this.#mtu) return;
+    await this.atHome(async (host) => {
+      if ((await host.link(this.name))?.mtu === this.#mtu) await host.setLink(this.name, { mtu });
+      else return; // somebody's choice
+      this.#mtu = mtu;
+    });
+  }
+
+  /** Asks the host as seen from the network namespace that the TAP is in now: somebody may have moved it. */
+  async atHome<T>(ask: (host: Host) => Promise<T>): Promise<T> {
+    const fd = tapNamespace(this.#tap);
+    if (fd < 0) return ask(this.#host);
+    try {
+      const here = fstatSync(fd).ino === statSync('/proc/self/ns/net').ino;
+      return await ask(here ? this.#host : new Host(['nsenter', `--net=/proc/${process.pid}/fd/${fd}`, '--']));
+    } finally {
+      libc.close(fd);
+    }
   }
 
   /** The device as `ip -j -s -d link show` has it, with the words of a vxlan device instead of the TAP's. */
@@ -150,10 +166,11 @@ export class VxlanDevice {
   async #kernelRecord(): Promise<LinkRecord> {
     const { name } = this;
     try {
-      return (await this.#host.iproute.json<LinkRecord[]>('ip', ['-j', '-s', '-d', 'link', 'show', 'dev', name]))[0];
+      const show = ['-j', '-s', '-d', 'link', 'show', 'dev', name];
+      return (await this.atHome((host) => host.iproute.json<LinkRecord[]>('ip', show)))[0];
     } catch (error) {
       if (!(error instanceof CommandFailed)) throw error;
-      throw new CommandError(`${name} is in another network namespace now: look at it there with 'ip link'`, 'ENODEV');
+      throw new CommandError(`${name} is not to be seen from here: ${error.reason}`, 'ENODEV');
     }
   }
 

@@ -7,10 +7,10 @@ import type { Host } from './host.ts';
 import type { DirectionCounters, StatsRecord } from './protocol.ts';
 import type { Uplink } from './uplinks.ts';
 
-export async function deviceStats(host: Host, counters: Float64Array, device: VxlanDevice): Promise<StatsRecord> {
+export async function deviceStats(counters: Float64Array, device: VxlanDevice): Promise<StatsRecord> {
   const sums = total(counters, device.index);
   // What the kernel dropped never reached a worker: it went in, and was dropped.
-  sums.tx_tap_overflow = await queueDrops(host, device.name);
+  sums.tx_tap_overflow = await device.atHome((host) => queueDrops(host, device.name));
   return {
     ifname: device.name,
     tx: {
@@ -28,13 +28,15 @@ export async function deviceStats(host: Host, counters: Float64Array, device: Vx
 export async function uplinkStats(host: Host, counters: Float64Array, uplink: Uplink): Promise<StatsRecord> {
   const [{ index, port }] = uplink.specs;
   const sums = total(counters, FIRST_UPLINK_SCOPE + index);
-  sums.rx_uplink_overflow = uplink.tap === undefined ? 0 : await queueDrops(host, uplink.tap);
+  const { tap } = uplink;
+  // Somebody may just have taken it away; another uplink takes its place.
+  sums.rx_uplink_overflow = tap === undefined ? 0 : await queueDrops(host, tap).catch(() => 0);
   for (const { receiver } of uplink.specs) sums.rx_uplink_overflow += socketDrops(receiver);
   const dropped = drops(sums, 'rx');
   const arrived = sums.rx_packets + sums.rx_uplink_overflow;
   const nothing: DirectionCounters = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };
   return {
-    ifname: `uplink ${uplink.kind} port ${port}${uplink.tap ? ` (${uplink.tap})` : ''}`,
+    ifname: `uplink ${uplink.kind} port ${port}${tap ? ` (${tap})` : ''}`,
     tx: nothing,
     rx: { in: arrived, copies: 0, out: arrived - sumOf(dropped), bytes: 0, drops: dropped },
   };

@@ -5,7 +5,7 @@ import { loadPackage } from '../dataplane/uplink/raw-port.ts';
 import { type Capabilities, uplinkOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
 import { openUdpSocket } from '../system/socket.ts';
-import { closeTap, createTap, type TapDevice } from '../system/tun.ts';
+import { closeTap, createTap, type TapDevice, tapName } from '../system/tun.ts';
 import { VNET_TUNNEL } from '../system/vnet.ts';
 import { parseIp } from '../wire/address.ts';
 import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
@@ -44,8 +44,10 @@ export interface Uplink {
   policies: readonly Policy[];
   /** What could not be inspected when the uplink was chosen: a sentence each. */
   readonly notes: readonly string[];
-  /** Name of the uplink's TAP; undefined for udp. */
+  /** Name of the uplink's TAP as it is now; undefined for udp, and when somebody has deleted it. */
   readonly tap: string | undefined;
+  /** Number of the uplink's TAP; undefined for udp. */
+  readonly tapIndex: number | undefined;
   /** What each worker gets. */
   readonly specs: readonly UplinkSpec[];
   close(): Promise<void>;
@@ -243,6 +245,7 @@ function socketUplink(kind: 'udp' | 'raw', { index, reason, notes, request, sock
     notes,
     request,
     tap: undefined,
+    tapIndex: undefined,
     specs,
     close: async () => closeSockets(sockets),
   };
@@ -253,6 +256,7 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
   const { local, port } = request;
   const nic = request.nic!;
   const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
+  const tapIndex = libc.ifIndex(tap.name);
   let redirect: Redirect;
   try {
     redirect = await attachRedirect(host, { nic: nic.name, uplink: tap.name, local, port, tcx: capabilities.tcx });
@@ -272,7 +276,10 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
     policies,
     notes,
     request,
-    tap: tap.name,
+    get tap() {
+      return tapName(tap);
+    },
+    tapIndex,
     specs,
     async close() {
       try {

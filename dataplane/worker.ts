@@ -249,6 +249,10 @@ export class Worker {
         for (let i = 0; i < slowPaths.length; i++) {
           if (events(1 + this.#devices.length + i) !== 0) this.#turnSlowPath(slowPaths[i]);
         }
+        for (let i = 1 + this.#devices.length + slowPaths.length; i < polled; i++) {
+          // An uplink's TAP was deleted: the main thread sees it as well, and opens another.
+          if ((events(i) & POLL_DEAD) !== 0 && slowPaths.length > 0) u32[(pollfds + i * POLLFD) >> 2] = IGNORED;
+        }
       }
       for (let i = 0; i < ROUNDS && this.turn() > 0; i++);
     }

@@ -5,6 +5,7 @@ const TUNSETIFF = 0x400454ca;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
 const TUNGETIFF = 0x800454d2;
+const TUNGETDEVNETNS = 0x54e3;
 const SIOCGIFHWADDR = 0x8927;
 const IFF_TAP = 0x0002;
 const IFF_MULTI_QUEUE = 0x0100;
@@ -74,6 +75,11 @@ export function tapMac(tap: TapDevice): Uint8Array | undefined {
   const request = Buffer.alloc(40);
   if (libc.ioctl(tap.queues[0], SIOCGIFHWADDR, request) < 0) return undefined;
   return request.subarray(IFNAMSIZ + 2, IFNAMSIZ + 8); // struct sockaddr: family, then the address
+}
+
+/** A descriptor of the network namespace that the TAP is in now, to be closed; -1 where the kernel does not tell (before 5.2). */
+export function tapNamespace(tap: TapDevice): number {
+  return libc.ioctlValue(tap.queues[0], TUNGETDEVNETNS, 0);
 }
 
 /** Says which TUN_F_* the reader takes. Throws EINVAL on a kernel that does not know one of them. */

@@ -69,23 +69,22 @@ export class Pings {
   }
 
   /**
-   * Makes a change; resolves, when answers come steadily again, with the milliseconds for which there was none. Throws after
-   * `timeout`.
+   * Makes a change; resolves, when answers come steadily again, with the longest time without one, in milliseconds from the end of
+   * the change on. Throws after `timeout`.
    */
   async through(what: string, change: () => unknown, timeout = 5_000): Promise<number> {
-    const start = Date.now();
     await change();
     const changed = Date.now();
     let longest = 0;
     await eventually(
       `pings are answered again: ${what}`,
       () => {
-        const times = [start, ...this.#answers().filter((time) => time >= start)];
-        longest = 0;
-        for (let i = 1; i < times.length; i++) longest = Math.max(longest, times[i]! - times[i - 1]!);
+        const times = [changed, ...this.#answers().filter((time) => time >= changed)];
+        const gaps = times.slice(1).map((time, i) => time - times[i]!);
+        longest = Math.max(0, ...gaps);
         const now = Date.now();
-        const recent = times.filter((time) => time > Math.max(changed, now - STEADY));
-        return now > changed + STEADY && recent.length > STEADY / 10 / 3 && now - times.at(-1)! < HICCUP;
+        const recent = times.filter((time) => time > now - STEADY).length;
+        return now > changed + STEADY && recent > STEADY / 30 && now - times.at(-1)! < HICCUP;
       },
       timeout,
     );
