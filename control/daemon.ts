@@ -1,6 +1,6 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 import { availableParallelism } from 'node:os';
-import { clear, FIRST_UPLINK_SCOPE } from '../dataplane/counters.ts';
+import { clear } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
@@ -11,7 +11,7 @@ import { findPlace, type Place, VxlanDevice } from './device.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
-import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
+import { lowestFree } from './lowest-free.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -26,7 +26,8 @@ import {
   VERSION,
 } from './protocol.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
-import { openUplink, policyWarning, tunnelOf, type Uplink, type UplinkRequest, uplinkKey } from './uplinks.ts';
+import { UplinkSet } from './uplink-set.ts';
+import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
 
 export interface DaemonOptions {
@@ -37,9 +38,6 @@ export interface DaemonOptions {
 }
 
 const MAX_DEFAULT_WORKERS = 4;
-const MAX_UPLINKS = 64;
-/** From a change of the FDB to another look at the host's policies. */
-const REMOTES_MILLISECONDS = 500;
 /** From a change of the host that could not be followed to the next attempt. */
 const FOLLOW_MILLISECONDS = 1_000;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
@@ -66,21 +64,16 @@ export class Daemon implements DaemonHandlers {
   readonly #options: DaemonOptions;
   readonly #host = new Host();
   readonly #devices = new Map<number, VxlanDevice>();
-  /** By what makes devices share one. */
-  readonly #uplinks = new Map<string, Uplink>();
   readonly #workers: number;
   #capabilities!: Capabilities;
   #forwarding!: Forwarding;
   #pool!: WorkerPool;
+  #uplinks!: UplinkSet;
   /** What could not be followed last, by name: said once. */
   #troubles = new Map<string, string>();
   #followTimer: NodeJS.Timeout | undefined;
-  /** Uplinks whose NIC is not there. */
-  readonly #stranded = new WeakSet<Uplink>();
   #api: Api | undefined;
   #watch: Watch | undefined;
-  #policies: PolicyWatch | undefined;
-  #remotesTimer: NodeJS.Timeout | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -111,9 +104,16 @@ export class Daemon implements DaemonHandlers {
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
-    this.#policies = new PolicyWatch(this.#host, {
-      onChange: (change) => void this.#inTurn(() => this.#followPolicies(change)).catch(() => {}),
-      onNote: log,
+    this.#uplinks = new UplinkSet({
+      host: this.#host,
+      capabilities: this.#capabilities,
+      workers: this.#workers,
+      pool: this.#pool,
+      log,
+      devices: () => [...this.#devices.values()],
+      remotes: (device) => this.#forwarding.remotes(device),
+      replace: (device, uplink) => this.#changeUplink(device, uplink),
+      inTurn: (change) => this.#inTurn(change),
     });
     for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
     await this.#forwarding.settled();
@@ -138,13 +138,12 @@ export class Daemon implements DaemonHandlers {
     const failures: string[] = [];
     for (const step of [
       () => this.#watch?.stop(),
-      () => this.#policies?.stop(),
-      () => clearTimeout(this.#remotesTimer),
+      () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
-      ...[...this.#uplinks.values()].map((uplink) => () => uplink.close()),
+      () => this.#uplinks?.closeAll(),
       () => this.#api?.close(),
     ]) {
       try {
@@ -198,17 +197,17 @@ export class Daemon implements DaemonHandlers {
 
   fdbAdd(entry: FdbArguments): void {
     this.#forwarding.change('add', this.#device(entry.dev), entry);
-    this.#remotesChanged();
+    this.#uplinks.remotesChanged();
   }
 
   fdbAppend(entry: FdbArguments): void {
     this.#forwarding.change('append', this.#device(entry.dev), entry);
-    this.#remotesChanged();
+    this.#uplinks.remotesChanged();
   }
 
   fdbReplace(entry: FdbArguments): void {
     this.#forwarding.change('replace', this.#device(entry.dev), entry);
-    this.#remotesChanged();
+    this.#uplinks.remotesChanged();
   }
 
   fdbDel(entry: FdbArguments): void {
@@ -236,7 +235,7 @@ export class Daemon implements DaemonHandlers {
   async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {
     this.#refuseTwin(config);
     const place = await findPlace(this.#host, config);
-    const uplink = await this.#acquireUplink(requestOf(config, place));
+    const uplink = await this.#uplinks.acquire(requestOf(config, place));
     const index = lowestFree(MAX_DEVICES, (candidate) => this.#devices.has(candidate), 'devices');
     try {
       const device = await VxlanDevice.create(this.#host, this.#capabilities, index, config, place, uplink);
@@ -249,7 +248,7 @@ export class Daemon implements DaemonHandlers {
     } catch (error) {
       const device = this.#devices.get(index);
       if (device) await this.#removeDevice(device);
-      else await this.#releaseUplinks();
+      else await this.#uplinks.release();
       throw error;
     }
   }
@@ -274,112 +273,28 @@ export class Daemon implements DaemonHandlers {
     await this.#pool.removeDevice(device.index);
     this.#forwarding.removeDevice(device);
     device.close();
-    await this.#releaseUplinks();
+    await this.#uplinks.release();
   }
 
   /** Gives a device another configuration or place; traffic goes on, over another uplink if these need one. */
   async #moveDevice(device: VxlanDevice, config: DeviceConfig, place: Place): Promise<void> {
-    const uplink = await this.#acquireUplink(requestOf(config, place));
+    const uplink = await this.#uplinks.acquire(requestOf(config, place));
     const moved = uplink !== device.uplink;
     const { remote } = device.config;
     device.config = config;
     device.place = place;
-    device.uplink = uplink;
-    if (moved) await this.#reassign(device);
+    if (moved) await this.#changeUplink(device, uplink);
     this.#forwarding.moveDevice(device, remote);
     await device.followMtu();
-    if (moved) await this.#releaseUplinks();
+    if (moved) await this.#uplinks.release();
   }
 
-  async #acquireUplink(wanted: Omit<UplinkRequest, 'shared'>): Promise<Uplink> {
-    const key = uplinkKey(wanted);
-    return this.#uplinks.get(key) ?? (await this.#openUplink(key, wanted));
-  }
-
-  async #openUplink(key: string, wanted: Omit<UplinkRequest, 'shared'>): Promise<Uplink> {
-    const open = [...this.#uplinks.values()];
-    const shared = open.some(({ request: { port, local } }) => port === wanted.port && local === wanted.local);
-    const index = lowestFree(MAX_UPLINKS, (candidate) => open.some((uplink) => uplink.index === candidate), 'uplinks');
-    const uplink = await openUplink(this.#host, this.#capabilities, index, this.#workers, { ...wanted, shared });
-    clear(this.#pool.counters, FIRST_UPLINK_SCOPE + index);
-    this.#uplinks.set(key, uplink);
-    await this.#pool.addUplink(uplink.specs);
-    for (const note of uplink.notes) this.#options.log(note);
-    this.#warnOf(uplink, uplink.policies);
-    if (mayRedirect(wanted)) this.#policies?.follow(key, tunnelOf(wanted, wanted.remotes ?? []), uplink.policies);
-    return uplink;
-  }
-
-  /** Rules of the host that redirect would get past came or went: `auto` takes another uplink, and what was asked for stays. */
-  async #followPolicies({ key, policies, fresh }: PolicyChange): Promise<void> {
-    const uplink = this.#uplinks.get(key);
-    if (!uplink) return;
-    if (uplink.kind === 'redirect') uplink.policies = policies;
-    this.#warnOf(uplink, fresh);
-    const kind = policies.length > 0 ? 'udp' : 'redirect';
-    if (uplink.request.choice !== 'auto' || uplink.kind === kind) return;
-    const { shared: _, ...request } = uplink.request;
-    const replacement = await this.#openUplink(key, { ...request, remotes: this.#remotes(uplink) });
-    const devices = this.#devicesOf(uplink);
-    await this.#replaceUplink(uplink, replacement);
-    for (const { name } of devices) {
-      this.#options.log(`${name}: uplink ${replacement.kind} from now on (${replacement.reason})`);
-    }
-  }
-
-  async #replaceUplink(uplink: Uplink, replacement: Uplink): Promise<void> {
-    for (const device of this.#devicesOf(uplink)) {
-      device.uplink = replacement;
-      await this.#reassign(device);
-      this.#forwarding.moveDevice(device, device.config.remote);
-    }
-    await this.#closeUplink(uplink);
-  }
-
-  /** Only who has asked for redirect gets past a policy, and is told so. */
-  #warnOf({ kind, request }: Uplink, policies: Uplink['policies']): void {
-    if (kind !== 'redirect' || request.choice !== 'redirect') return;
-    for (const policy of policies) this.#options.log(policyWarning(policy, request.port));
-  }
-
-  /** Policies may concern some VTEPs only. */
-  #remotesChanged(): void {
-    this.#remotesTimer ??= setTimeout(() => {
-      this.#remotesTimer = undefined;
-      for (const [key, uplink] of this.#uplinks) {
-        const { request } = uplink;
-        if (mayRedirect(request)) this.#policies?.follow(key, tunnelOf(request, this.#remotes(uplink)));
-      }
-    }, REMOTES_MILLISECONDS);
-  }
-
-  #remotes(uplink: Uplink): string[] {
-    return [...new Set(this.#devicesOf(uplink).flatMap((device) => this.#forwarding.remotes(device)))];
-  }
-
-  #devicesOf(uplink: Uplink): VxlanDevice[] {
-    return [...this.#devices.values()].filter((device) => device.uplink === uplink);
-  }
-
-  /** Tells the workers that the device has another uplink. */
-  async #reassign(device: VxlanDevice): Promise<void> {
+  /** Traffic goes over another uplink from now on; the old one is the caller's to close. */
+  async #changeUplink(device: VxlanDevice, uplink: Uplink): Promise<void> {
+    device.uplink = uplink;
     await this.#pool.removeDevice(device.index);
     await this.#pool.addDevice(device.specs(this.#capabilities));
-  }
-
-  /** Closes the uplinks that no device uses any more. */
-  async #releaseUplinks(): Promise<void> {
-    for (const [key, uplink] of this.#uplinks) {
-      if (this.#devicesOf(uplink).length > 0) continue;
-      this.#uplinks.delete(key);
-      this.#policies?.unfollow(key);
-      await this.#closeUplink(uplink);
-    }
-  }
-
-  async #closeUplink(uplink: Uplink): Promise<void> {
-    await this.#pool.removeUplink(uplink.index);
-    await uplink.close();
+    this.#forwarding.moveDevice(device, device.config.remote);
   }
 
   /** Something on the host has changed: devices and uplinks take over what concerns them. */
@@ -398,9 +313,7 @@ export class Daemon implements DaemonHandlers {
     };
     for (const device of [...this.#devices.values()])
       await attempt(device.name, () => this.#followDevice(device, links));
-    for (const [key, uplink] of [...this.#uplinks]) {
-      await attempt(`uplink ${uplink.kind}`, () => this.#followUplink(key, uplink, links));
-    }
+    for (const { name, follow } of this.#uplinks.follow(links)) await attempt(name, follow);
     this.#troubles = troubles;
     if (troubles.size > 0) this.#followTimer = setTimeout(() => this.#follow(), FOLLOW_MILLISECONDS).unref();
   }
@@ -433,26 +346,6 @@ export class Daemon implements DaemonHandlers {
       ({ local }) => local,
       () => place.local,
     );
-  }
-
-  /** An uplink whose TAP somebody has taken away, or whose NIC was in another namespace meanwhile, is opened again. */
-  async #followUplink(key: string, uplink: Uplink, links: readonly Link[]): Promise<void> {
-    const { tapIndex, request } = uplink;
-    if (tapIndex === undefined) return;
-    const isThere = (index: number) => links.find(({ ifindex }) => ifindex === index);
-    if (!isThere(request.nic!.ifindex)) {
-      this.#stranded.add(uplink);
-      return;
-    }
-    const tap = isThere(tapIndex);
-    if (tap && !this.#stranded.has(uplink)) {
-      if (!tap.up) await this.#host.setLink(tap.name, { up: true });
-      return;
-    }
-    const { shared: _, ...wanted } = request;
-    await this.#replaceUplink(uplink, await this.#openUplink(key, { ...wanted, remotes: this.#remotes(uplink) }));
-    this.#stranded.delete(uplink);
-    this.#options.log(`uplink ${uplink.kind} on ${request.nic!.name} was taken away by somebody, and is there again`);
   }
 
   /** The workers drop frames that come back with the device's own MAC, which `ip link set` may change. */
@@ -494,17 +387,7 @@ function findNic(nic: Link, links: readonly Link[]): Link | undefined {
   return links.find(({ ifindex }) => ifindex === nic.ifindex) ?? links.find(({ name }) => name === nic.name);
 }
 
-function requestOf(config: DeviceConfig, { nic, local }: Place): Omit<UplinkRequest, 'shared'> {
+function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
   const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum } = config;
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum };
-}
-
-/** Whether the host's policies decide about the uplink, or are worth a warning. */
-function mayRedirect({ nic, choice }: Omit<UplinkRequest, 'shared'>): boolean {
-  return nic !== undefined && (choice === 'auto' || choice === 'redirect');
-}
-
-function lowestFree(limit: number, taken: (candidate: number) => boolean, what: string): number {
-  for (let candidate = 0; candidate < limit; candidate++) if (!taken(candidate)) return candidate;
-  throw new CommandError(`there are ${limit} ${what} already, and no more are possible`, 'ENOSPC');
 }

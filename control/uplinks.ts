@@ -35,6 +35,9 @@ export interface UplinkRequest {
   readonly remotes?: readonly string[];
 }
 
+/** A request before it is known who else has the port. */
+export type UplinkWish = Omit<UplinkRequest, 'shared'>;
+
 export interface Uplink {
   readonly index: number;
   readonly kind: UplinkKind;
@@ -197,7 +200,7 @@ async function choose(host: Host, capabilities: Capabilities, request: UplinkReq
 }
 
 /** The tunnel that the policies of this host are asked about for an uplink that has a NIC. */
-export function tunnelOf(request: Omit<UplinkRequest, 'shared'>, remotes: readonly string[]): Tunnel {
+export function tunnelOf(request: UplinkWish, remotes: readonly string[]): Tunnel {
   const { nic, local, port, sourcePorts } = request;
   return { nic: nic!.name, vrf: nic!.master, local, port, sourcePorts: sourcePortRange(sourcePorts), remotes };
 }
