@@ -8,6 +8,7 @@ import type { Host } from './host.ts';
 import type { Path } from './path.ts';
 import type { FdbRecord } from './protocol.ts';
 import { Resolver } from './resolver.ts';
+import { TooBig } from './too-big.ts';
 
 /** The kernel's ip_default_ttl. */
 const DEFAULT_TTL = 64;
@@ -30,8 +31,12 @@ export class Forwarding {
   readonly #resolver: Resolver;
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #nextHops = new Map<number, NextHop>();
+  readonly #warn: (message: string) => void;
+  /** null: it does not work here. */
+  #tooBig: TooBig | null | undefined;
 
   constructor(host: Host, warn: (message: string) => void) {
+    this.#warn = warn;
     this.#writer = new FdbWriter({
       onNextHop: (index, { device, ip, port, vni, via }) => {
         this.#nextHops.set(index, { device: this.#devices.get(device)!, ip, port, vni, via });
@@ -136,6 +141,7 @@ export class Forwarding {
   }
 
   async stop(): Promise<void> {
+    this.#tooBig?.stop();
     await this.#resolver.stop();
   }
 
@@ -144,7 +150,23 @@ export class Forwarding {
     const { device, ip, via } = this.#nextHops.get(index)!;
     const { local, nic } = device.place;
     this.#publish(index, undefined);
-    if (device.uplink.kind === 'redirect') this.#resolver.add(index, { remote: ip, local, dev: via || nic!.name });
+    if (device.uplink.kind !== 'redirect') return;
+    if (local.includes(':')) this.#hearTooBig();
+    this.#resolver.add(index, { remote: ip, local, dev: via || nic!.name });
+  }
+
+  /** From the first next hop on that needs it. */
+  #hearTooBig(): void {
+    if (this.#tooBig !== undefined) return;
+    try {
+      this.#tooBig = new TooBig((remote, port, mtu) => {
+        const isOurs = [...this.#nextHops.values()].some((hop) => hop.ip === remote && hop.port === port);
+        if (isOurs) this.#resolver.limitMtu(remote, mtu);
+      });
+    } catch (error) {
+      this.#tooBig = null;
+      this.#warn(`paths that are narrower than the NIC are not found out over IPv6: ${(error as Error).message}`);
+    }
   }
 
   #publish(index: number, found: Path | undefined): void {

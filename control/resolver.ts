@@ -9,6 +9,10 @@ const RESYNC = 30_000;
 /** Milliseconds between probes where the kernel does not manage neighbours: its own default, interval_probe_time_ms. */
 const PROBE = 5_000;
 const RETRY = 1_000;
+/** Milliseconds for which a path's MTU that a router has told holds, as in the kernel (net.ipv6.route.mtu_expires). */
+const MTU_EXPIRES = 600_000;
+/** No path is narrower (RFC 8200 section 5). */
+const IPV6_MIN_MTU = 1280;
 /** After a pass the resolver rests so many times as long as it took, at most LONGEST_REST milliseconds. */
 const REST = 4;
 const LONGEST_REST = 400;
@@ -47,6 +51,8 @@ export class Resolver {
   readonly #keeper: NeighbourKeeper;
   readonly #watch: Watch;
   #changes = new Set<Change>();
+  /** What routers have told, by remote. */
+  readonly #limits = new Map<string, { mtu: number; until: number }>();
   /** By key of the target. */
   #routes = new Map<string, Route | CommandFailed>();
   #running: Promise<void> | undefined;
@@ -72,6 +78,15 @@ export class Resolver {
 
   release(index: number): void {
     if (this.#nextHops.delete(index)) this.#trigger(['neigh']);
+  }
+
+  /** A router has said that larger packets than `mtu` bytes do not get to `remote`. Others than next hops are ignored. */
+  limitMtu(remote: string, mtu: number): void {
+    if (![...this.#nextHops.values()].some(({ target }) => target.remote === remote)) return;
+    const known = this.#limits.get(remote);
+    const limit = Math.max(IPV6_MIN_MTU, known && known.until > performance.now() ? Math.min(mtu, known.mtu) : mtu);
+    this.#limits.set(remote, { mtu: limit, until: performance.now() + MTU_EXPIRES });
+    if (limit !== known?.mtu) this.#trigger(['neigh']);
   }
 
   /** Reads all again now, and resolves when it is done. */
@@ -186,7 +201,7 @@ export class Resolver {
   }
 
   #handOn(index: number, nextHop: NextHop, lookup: Lookup): void {
-    const path = lookup.path ?? carryOn(nextHop.path, lookup);
+    const path = this.#limited(lookup.path ?? carryOn(nextHop.path, lookup));
     if (path) {
       if (nextHop.path && samePath(nextHop.path, path)) return;
       nextHop.path = path;
@@ -197,6 +212,14 @@ export class Resolver {
       nextHop.reason = lookup.reason;
       this.#publisher.unresolve(index, lookup.reason!);
     }
+  }
+
+  #limited(path: Path | undefined): Path | undefined {
+    const limit = path && this.#limits.get(path.destination);
+    if (!limit) return path;
+    if (limit.until > performance.now()) return { ...path, mtu: Math.min(path.mtu, limit.mtu) };
+    this.#limits.delete(path.destination);
+    return path;
   }
 
   /** Reading the host failed: what was published goes on, and what was not says why. */

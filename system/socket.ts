@@ -39,6 +39,7 @@ export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 const SOCK_DGRAM = 2;
+const SOCK_RAW = 3;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
@@ -59,6 +60,9 @@ const SOL_IPV6 = 41;
 const IPV6_UNICAST_HOPS = 16;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
+const IPPROTO_ICMPV6 = 58;
+const ICMPV6_FILTER = 1;
+const ICMPV6_PACKET_TOO_BIG = 2;
 
 export interface UdpSocketOptions {
   /** Local IPv4 or IPv6 address: 4 or 16 bytes. */
@@ -120,6 +124,20 @@ export function socketDrops(fd: number): number {
   const values = Buffer.alloc(MEMINFO);
   const failed = libc.getsockopt(fd, SOL_SOCKET, SO_MEMINFO, values, int32(MEMINFO)) < 0;
   return failed ? 0 : values.readUInt32LE(MEMINFO_DROPS);
+}
+
+/** A raw, non-blocking socket that receives ICMPv6 Packet Too Big, from the ICMPv6 header on. Throws EPERM without CAP_NET_RAW. */
+export function openTooBigSocket(): number {
+  const subject = 'ICMPv6';
+  const type = SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const fd = libc.check(libc.socket(AF_INET6, type, IPPROTO_ICMPV6), subject, 'socket');
+  // A bit for each type that is not let through (RFC 3542, section 3.2).
+  const filter = Buffer.alloc(32, 0xff);
+  filter[0] &= ~(1 << ICMPV6_PACKET_TOO_BIG);
+  if (libc.setsockopt(fd, IPPROTO_ICMPV6, ICMPV6_FILTER, filter, filter.length) === 0) return fd;
+  const error = libc.errno();
+  libc.close(fd);
+  throw new libc.SystemError(subject, 'ICMP6_FILTER', error);
 }
 
 /** Whether UDP sockets here know an option of level SOL_UDP: UDP_SEGMENT (Linux 4.18), UDP_GRO (5.0). */
