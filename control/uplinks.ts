@@ -94,7 +94,7 @@ export async function openUplink(
   const sockets: Sockets = { receivers: [], senders: [] };
   try {
     const raw = request.choice === 'raw'; // it runs on the main thread alone
-    openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request);
+    openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request, await vrfOf(host, request.nic));
     const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
     if (kind !== 'raw') openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, policies, notes, request, sockets, capabilities };
@@ -128,12 +128,24 @@ interface Common {
   readonly capabilities: Capabilities;
 }
 
-function openReceivers(receivers: number[], { gro }: Capabilities, workers: number, request: UplinkRequest): void {
+function openReceivers(
+  receivers: number[],
+  { gro }: Capabilities,
+  workers: number,
+  request: UplinkRequest,
+  device: string | undefined,
+): void {
   const { port, shared } = request;
   const address = parseIp(request.local)!;
   // Once without SO_REUSEPORT, so that a process that shares its own port does not share it with us.
-  if (!shared) libc.close(openUdpSocket({ address, port }));
-  for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ address, port, reusePort: true, gro }));
+  if (!shared) libc.close(openUdpSocket({ address, port, device }));
+  for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ address, port, reusePort: true, gro, device }));
+}
+
+/** The VRF that a NIC belongs to: outside of it, its addresses are nobody's (Linux: vxlan_sock_add binds to it as well). */
+async function vrfOf(host: Host, nic: Link | undefined): Promise<string | undefined> {
+  const master = nic?.master === undefined ? undefined : await host.link(nic.master);
+  return master?.kind === 'vrf' ? master.name : undefined;
 }
 
 /** Binds `count` more sockets to source ports of the range. */
