@@ -98,3 +98,8 @@ test('either family', () => {
   assert.equal(address.formatIp(address.parseIp('2001:db8::1')!), '2001:db8::1');
   assert.equal(address.parseIp('example.org'), undefined);
 });
+
+test('the family of an address', () => {
+  assert.equal(address.familyOf('192.0.2.1'), 4);
+  assert.equal(address.familyOf('::ffff:192.0.2.1'), 6);
+});
