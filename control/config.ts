@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from 'yaml';
+import { familyOf } from '../wire/address.ts';
 import { DEVICE_FIELDS, type DeviceConfig, FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
-import { completeDevice, deviceProblems, isLaterWord, PORT_NOTE, UsageError } from './words.ts';
+import { completeDevice, deviceProblems, isLaterWord, otherFamily, PORT_NOTE, UsageError } from './words.ts';
 
 /** Every mistake of a configuration file, one line each: `FILE:LINE:COLUMN: KEY: what is wrong`. */
 export class ConfigError extends UsageError {
@@ -12,6 +13,12 @@ export class ConfigError extends UsageError {
     super(problems.join('\n'));
     this.problems = problems;
   }
+}
+
+/** What was read of a map, and the nodes of its keys: where a mistake is pointed at. */
+interface Read<T> {
+  fields: T;
+  nodes: Map<string, Node>;
 }
 
 const DEVICE_KEYS = [...Object.keys(DEVICE_FIELDS), 'fdb'];
@@ -69,7 +76,7 @@ class ConfigReader {
   }
 
   private readDevices(): { fields: Partial<DeviceConfig> }[] {
-    const devices: { fields: Partial<DeviceConfig>; nodes: Map<string, Node> }[] = [];
+    const devices: Read<Partial<DeviceConfig>>[] = [];
     for (const [key, node] of this.entries(this.document.contents, '', ['devices'])) {
       for (const [index, item] of this.items(node, key)) devices.push(this.readDevice(item, `${key}[${index}]`));
     }
@@ -80,17 +87,18 @@ class ConfigReader {
     return devices;
   }
 
-  private readDevice(node: Node, path: string): { fields: Partial<DeviceConfig>; nodes: Map<string, Node> } {
+  private readDevice(node: Node, path: string): Read<Partial<DeviceConfig>> {
     const fields: Partial<DeviceConfig> = {};
     const nodes = new Map<string, Node>();
+    const entries: Read<FdbEntry>[] = [];
     // A key that has been given a wrong value is not missing as well.
     const wrong = new Set<string>();
     for (const [key, value] of this.entries(node, path, DEVICE_KEYS)) {
       nodes.set(key, value);
       if (key === 'fdb') {
-        fields.fdb = [...this.items(value, `${path}.fdb`)].map(([index, item]) =>
-          this.readEntry(item, `${path}.fdb[${index}]`),
-        );
+        for (const [index, item] of this.items(value, `${path}.fdb`))
+          entries.push(this.readEntry(item, `${path}.fdb[${index}]`));
+        fields.fdb = entries.map((entry) => entry.fields);
       } else if (!this.readField(DEVICE_FIELDS, fields, key, value, path)) {
         wrong.add(key);
       }
@@ -98,20 +106,45 @@ class ConfigReader {
     for (const { key, message } of isMap(this.resolve(node)) ? deviceProblems(fields) : []) {
       if (!wrong.has(key)) this.problem(nodes.get(key) ?? node, `${path}.${key}`, message);
     }
+    this.checkEntries(entries, fields, path);
     return { fields, nodes };
   }
 
-  private readEntry(node: Node, path: string): FdbEntry {
+  private readEntry(node: Node, path: string): Read<FdbEntry> {
     const fields: Partial<FdbEntry> = {};
-    const given = new Set<string>();
+    const nodes = new Map<string, Node>();
     for (const [key, value] of this.entries(node, path, Object.keys(FDB_FIELDS))) {
-      given.add(key);
+      nodes.set(key, value);
       this.readField(FDB_FIELDS, fields, key, value, path);
     }
     for (const key of isMap(this.resolve(node)) ? ['mac', 'dst'] : []) {
-      if (!given.has(key)) this.problem(node, `${path}.${key}`, 'is missing');
+      if (!nodes.has(key)) this.problem(node, `${path}.${key}`, 'is missing');
     }
-    return { mac: '', dst: null, port: null, vni: null, via: null, state: 'permanent', ...fields };
+    return { fields: { mac: '', dst: null, port: null, vni: null, via: null, state: 'permanent', ...fields }, nodes };
+  }
+
+  /** What is wrong with the entries of a device taken together; a value that was refused is not there any more. */
+  private checkEntries(
+    entries: readonly Read<FdbEntry>[],
+    { local, remote }: Partial<DeviceConfig>,
+    path: string,
+  ): void {
+    const macs = new Set<string>();
+    // Without both the first entry decides which of the host's addresses is taken.
+    let [expected, as] = local ? [local, 'local'] : [remote, 'remote'];
+    for (const [index, { fields, nodes }] of entries.entries()) {
+      const where = `${path}.fdb[${index}]`;
+      const { mac, dst } = fields;
+      if (dst && !expected) [expected, as] = [dst, `${where}.dst`];
+      if (dst && expected && familyOf(dst) !== familyOf(expected)) {
+        this.problem(nodes.get('dst'), `${where}.dst`, otherFamily(dst, expected, as));
+      }
+      if (macs.has(mac)) {
+        const rule = 'only 00:00:00:00:00:00 and multicast MAC addresses may have several';
+        this.problem(nodes.get('mac'), `${where}.mac`, `${mac} has an entry already: ${rule}`);
+      }
+      if (mac !== '' && !mayHaveSeveral(mac)) macs.add(mac);
+    }
   }
 
   /** Validates one value by the words' own validator; false after a mistake. */
@@ -189,7 +222,7 @@ class ConfigReader {
     return (isAlias(node) ? node.resolve(this.document) : undefined) ?? node;
   }
 
-  private findDuplicates(devices: readonly { fields: Partial<DeviceConfig>; nodes: Map<string, Node> }[]): void {
+  private findDuplicates(devices: readonly Read<Partial<DeviceConfig>>[]): void {
     devices.forEach(({ fields, nodes }, index) => {
       for (const { fields: other } of devices.slice(0, index)) {
         if (fields.name !== undefined && fields.name === other.name) {
@@ -216,6 +249,11 @@ class ConfigReader {
       `${this.file}:${Math.max(line, 1)}:${Math.max(col, 1)}: ${path === '' ? '' : `${path}: `}${message}`,
     );
   }
+}
+
+/** The kernel's rule (vxlan_fdb_update_existing). */
+function mayHaveSeveral(mac: string): boolean {
+  return mac === '00:00:00:00:00:00' || (Number.parseInt(mac.slice(0, 2), 16) & 1) !== 0;
 }
 
 function samePort(one: Partial<DeviceConfig>, other: Partial<DeviceConfig>): boolean {

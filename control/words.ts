@@ -1,3 +1,4 @@
+import { familyOf } from '../wire/address.ts';
 import { DEFAULT_PORT, DEVICE_FIELDS, type DeviceConfig, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
 
@@ -105,14 +106,17 @@ export function deviceProblems(fields: Partial<DeviceConfig>): { key: DeviceKey;
   const problems: { key: DeviceKey; message: string }[] = [];
   if (fields.name === undefined) problems.push({ key: 'name', message: 'missing name of the device' });
   if (fields.id === undefined) problems.push({ key: 'id', message: 'missing virtual network identifier: give id N' });
-  if (fields.local && fields.remote && fields.local.includes(':') !== fields.remote.includes(':')) {
-    const family = fields.local.includes(':') ? 'inet6' : 'inet';
-    problems.push({
-      key: 'remote',
-      message: `${family} address is expected rather than "${fields.remote}", as local is one`,
-    });
+  const { local, remote } = fields;
+  if (local && remote && familyOf(local) !== familyOf(remote)) {
+    problems.push({ key: 'remote', message: otherFamily(remote, local, 'local') });
   }
   return problems;
+}
+
+/** iproute2's sentence for an address whose family is not that of another one, which `as` names. */
+export function otherFamily(address: string, expected: string, as: string): string {
+  const family = familyOf(expected) === 6 ? 'inet6' : 'inet';
+  return `${family} address is expected rather than "${address}", as ${as} is one`;
 }
 
 /** The kernel's defaults for what is not given; name and id have to be. */

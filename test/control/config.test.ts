@@ -152,6 +152,32 @@ const MISTAKES: [string, string, string[]][] = [
     ['uvxlan.yaml:5:13: devices[0].remote: inet address is expected rather than "2001:db8::1", as local is one'],
   ],
   [
+    'FDB entries of another family than local',
+    'devices:\n  - name: vx1\n    id: 1\n    local: 192.0.2.1\n    fdb:\n' +
+      '      - { mac: "00:00:00:00:00:00", dst: 2001:db8::1 }\n      - { mac: "00:00:00:00:00:00", dst: 192.0.2.2 }\n',
+    ['uvxlan.yaml:6:42: devices[0].fdb[0].dst: inet address is expected rather than "2001:db8::1", as local is one'],
+  ],
+  [
+    'FDB entries of another family than remote, or than the first',
+    'devices:\n  - name: vx1\n    id: 1\n    remote: 2001:db8::1\n    fdb: [{ mac: "02:00:00:00:00:01", dst: 192.0.2.2 }]\n' +
+      '  - name: vx2\n    id: 2\n    fdb:\n      - { mac: "02:00:00:00:00:01", dst: 192.0.2.2 }\n' +
+      '      - { mac: "02:00:00:00:00:02", dst: "2001:db8::2" }\n',
+    [
+      'uvxlan.yaml:5:44: devices[0].fdb[0].dst: inet6 address is expected rather than "192.0.2.2", as remote is one',
+      'uvxlan.yaml:10:42: devices[1].fdb[1].dst: inet address is expected rather than "2001:db8::2", as devices[1].fdb[0].dst is one',
+    ],
+  ],
+  [
+    'a unicast MAC twice',
+    'devices:\n  - name: vx1\n    id: 1\n    fdb:\n      - { mac: "02:00:00:00:00:0a", dst: 192.0.2.2 }\n' +
+      '      - { mac: "02:00:00:00:00:0A", dst: 192.0.2.3 }\n      - { mac: "01:00:5e:00:00:01", dst: 192.0.2.2 }\n' +
+      '      - { mac: "01:00:5e:00:00:01", dst: 192.0.2.3 }\n',
+    [
+      'uvxlan.yaml:6:16: devices[0].fdb[1].mac: 02:00:00:00:00:0a has an entry already: ' +
+        'only 00:00:00:00:00:00 and multicast MAC addresses may have several',
+    ],
+  ],
+  [
     'one name or one VNI twice',
     'devices:\n  - { name: vx1, id: 1 }\n  - { name: vx1, id: 2 }\n  - { name: vx3, id: 2, dstport: 8472 }\n',
     [
