@@ -236,14 +236,15 @@ export class NextHopReader {
     for (;;) {
       const sequence = Atomics.load(words, record + SEQUENCE);
       // A record that is being written is not waited for: a frame more or less.
-      if ((sequence & 1) !== 0 || load(words, record + STATE) !== RESOLVED) return 0;
-      const length = load(words, record + OUTER_LENGTH);
-      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = load(words, record + TEMPLATE + i);
+      if ((sequence & 1) !== 0 || loadWord(words, record + STATE) !== RESOLVED) return 0;
+      const length = loadWord(words, record + OUTER_LENGTH);
+      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = loadWord(words, record + TEMPLATE + i);
       if (Atomics.load(words, record + SEQUENCE) === sequence) return length;
     }
   }
 }
 
-function load(words: Int32Array, at: number): number {
+/** One word of a record between two looks at its sequence. */
+export function loadWord(words: Int32Array, at: number): number {
   return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
 }

@@ -10,6 +10,7 @@
 import {
   FLAGS,
   IP_SUM,
+  loadWord,
   MTU,
   OUTER_LENGTH,
   PSEUDO_SUM,
@@ -20,13 +21,14 @@ import {
   UDP_CHECKSUM,
   VIA_HOST,
 } from '../../fdb/nexthops.ts';
+import { ORDERED_LOADS } from '../../fdb/table.ts';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM } from '../../system/vnet.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
 import { VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import { finishChecksum, type Sum } from '../checksum.ts';
-import { COUNTER } from '../counters.ts';
+import { COUNTER, TX_ERRNO } from '../counters.ts';
 import { IOVEC, type PacketMemory } from '../memory.ts';
 import { MAX_SEGMENTS, Segmenter } from '../segment.ts';
 import type { UplinkOffloads } from './uplink.ts';
@@ -258,19 +260,21 @@ export abstract class Sender {
     for (let tries = 0; tries < SEQUENCE_TRIES; tries++) {
       const sequence = Atomics.load(records, record);
       if ((sequence & 1) !== 0) continue;
-      const state = records[record + STATE];
+      const state = loadWord(records, record + STATE);
       if (state !== RESOLVED && (state !== VIA_HOST || !this.isHostPath)) return false;
-      const outer = (this.outer = records[record + OUTER_LENGTH]);
+      const outer = (this.outer = loadWord(records, record + OUTER_LENGTH));
       const start = at - outer - VNET_ROOM; // a multiple of 4, since frames start at 2 mod 4
       const words = (VNET_ROOM + outer) >> 2;
       const to = start >> 2;
       const from = record + TEMPLATE;
-      for (let i = 0; i < words; i++) u32[to + i] = records[from + i];
-      u16[(at - 2) >> 1] = records[from + words];
-      this.ipSum = records[record + IP_SUM];
-      this.pseudoSum = records[record + PSEUDO_SUM];
-      this.udpChecksum = (records[record + FLAGS] & UDP_CHECKSUM) !== 0;
-      this.#mtu = records[record + MTU];
+      // As in NextHopReader: on ARM plain loads may be later than the second look at the sequence.
+      if (ORDERED_LOADS) for (let i = 0; i < words; i++) u32[to + i] = records[from + i];
+      else for (let i = 0; i < words; i++) u32[to + i] = Atomics.load(records, from + i);
+      u16[(at - 2) >> 1] = loadWord(records, from + words);
+      this.ipSum = loadWord(records, record + IP_SUM);
+      this.pseudoSum = loadWord(records, record + PSEUDO_SUM);
+      this.udpChecksum = (loadWord(records, record + FLAGS) & UDP_CHECKSUM) !== 0;
+      this.#mtu = loadWord(records, record + MTU);
       if (Atomics.load(records, record) === sequence) return true;
     }
     return false;
@@ -308,7 +312,11 @@ export abstract class Sender {
       case libc.ENETUNREACH:
       case libc.EHOSTUNREACH:
         return COUNTER.tx_unresolved;
+      case libc.EPERM:
+      case libc.EACCES:
+        return COUNTER.tx_refused;
       default:
+        this.counters[this.scope + TX_ERRNO] = errno;
         return COUNTER.tx_uplink_error;
     }
   }
