@@ -29,8 +29,8 @@ export interface PoolOptions {
   readonly onGone: (device: number) => void;
 }
 
-const EFD_NONBLOCK = 0o4000;
-const EFD_CLOEXEC = 0o2000000;
+export const EFD_NONBLOCK = 0o4000;
+export const EFD_CLOEXEC = 0o2000000;
 /** A worker that fails at once every time would otherwise keep the machine busy with starting it. */
 const RESTART_MILLISECONDS = 100;
 

@@ -1,21 +1,21 @@
 /** TAP devices: opening them, and which offloads their reader takes. Linux: drivers/net/tun.c, include/uapi/linux/if_tun.h. */
 import * as libc from './libc.ts';
 
-const TUNSETIFF = 0x400454ca;
-const TUNSETOFFLOAD = 0x400454d0;
-const TUNSETVNETHDRSZ = 0x400454d8;
-const TUNGETIFF = 0x800454d2;
-const TUNGETDEVNETNS = 0x54e3;
-const SIOCGIFHWADDR = 0x8927;
-const IFF_TAP = 0x0002;
-const IFF_MULTI_QUEUE = 0x0100;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
-const IFF_TUN_EXCL = 0x8000;
-const O_RDWR = 2;
-const O_NONBLOCK = 0o4000;
-const O_CLOEXEC = 0o2000000;
-const IFNAMSIZ = 16;
+export const TUNSETIFF = 0x400454ca;
+export const TUNSETOFFLOAD = 0x400454d0;
+export const TUNSETVNETHDRSZ = 0x400454d8;
+export const TUNGETIFF = 0x800454d2;
+export const TUNGETDEVNETNS = 0x54e3;
+export const SIOCGIFHWADDR = 0x8927;
+export const IFF_TAP = 0x0002;
+export const IFF_MULTI_QUEUE = 0x0100;
+export const IFF_NO_PI = 0x1000;
+export const IFF_VNET_HDR = 0x4000;
+export const IFF_TUN_EXCL = 0x8000;
+export const O_RDWR = 2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+export const IFNAMSIZ = 16;
 
 /** An open TAP: one descriptor a queue. It goes away with its last descriptor. */
 export interface TapDevice {
