@@ -51,6 +51,9 @@ function directionText(direction: 'tx' | 'rx', counters: DirectionCounters, opti
     ...drops
       .filter(([, count]) => count > 0 || options.details)
       .flatMap(([name, count]) => dropText(direction, name, count)),
+    ...(counters.last_error === undefined
+      ? []
+      : [`    the last error without a reason of its own: ${counters.last_error}`]),
   ];
 }
 

@@ -18,7 +18,7 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   uplink     how packets reach the NIC: redirect (whole frames past the host's stack, with offloads), udp
              (UDP sockets) or auto, the default: the first of these that works here; raw is a baseline for
              comparison: one packet a call, on the main thread, through the raw-socket package
-  workers    threads, one for each core up to 4 when not given
+  workers    threads of the daemon, one for each core up to 4 when not given; of several devices the most counts
 Options:
   --config FILE     devices and static FDB entries, see examples/
   --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say

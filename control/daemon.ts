@@ -29,6 +29,7 @@ import { deviceStats, uplinkStats } from './stats.ts';
 import { UplinkSet } from './uplink-set.ts';
 import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
+import { deviceProblems } from './words.ts';
 
 export interface DaemonOptions {
   readonly devices: readonly DeviceConfig[];
@@ -170,6 +171,9 @@ export class Daemon implements DaemonHandlers {
 
   async linkAdd(config: DeviceConfig): Promise<void> {
     this.#select(null);
+    if (config.workers !== null && config.workers !== this.#workers) {
+      throw new CommandError(`workers are the daemon's, which has ${this.#workers}: give them to uvxlan up`, 'EINVAL');
+    }
     const device = await this.#inTurn(() => this.#createDevice(config));
     const [link] = await this.linkShow(device.name);
     this.#options.log(readyLine(link));
@@ -185,14 +189,24 @@ export class Daemon implements DaemonHandlers {
     await this.#inTurn(async () => {
       const device = this.#device(name);
       const config = { ...device.config, ...changes };
+      for (const { message } of deviceProblems(config)) throw new CommandError(`${name}: ${message}`, 'EINVAL');
       if ((config.uplink === 'raw') !== (device.config.uplink === 'raw')) {
         throw new CommandError(
           `${name}: Cannot change between uplink raw and the others: remove it and add it again`,
           'EOPNOTSUPP',
         );
       }
-      await this.#moveDevice(device, config, await findPlace(this.#host, config));
+      const place = await findPlace(this.#host, config);
+      if (isIpv6(place.local) !== isIpv6(device.place.local)) {
+        throw new CommandError(
+          `${name}: New address family does not match old one: remove it and add it again`,
+          'EOPNOTSUPP',
+        );
+      }
+      await this.#moveDevice(device, config, place);
     });
+    const [link] = await this.linkShow(name);
+    this.#options.log(`${readyLine(link)} (link set)`);
   }
 
   fdbAdd(entry: FdbArguments): void {
@@ -235,8 +249,8 @@ export class Daemon implements DaemonHandlers {
   async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {
     this.#refuseTwin(config);
     const place = await findPlace(this.#host, config);
-    const uplink = await this.#uplinks.acquire(requestOf(config, place));
     const index = lowestFree(MAX_DEVICES, (candidate) => this.#devices.has(candidate), 'devices');
+    const uplink = await this.#uplinks.acquire(requestOf(config, place));
     try {
       const device = await VxlanDevice.create(this.#host, this.#capabilities, index, config, place, uplink);
       this.#devices.set(index, device);
@@ -255,7 +269,6 @@ export class Daemon implements DaemonHandlers {
 
   /** The kernel's rule: one device for a VNI, port and family (vxlan_config_validate: EEXIST). */
   #refuseTwin({ name, id, dstport, local, remote }: DeviceConfig): void {
-    const isIpv6 = (address: string | null): boolean => address?.includes(':') ?? false;
     const family = isIpv6(local) || isIpv6(remote);
     for (const { config, place } of this.#devices.values()) {
       if (config.name === name) throw new CommandError(`${name}: a device of that name exists`, 'EEXIST');
@@ -390,4 +403,8 @@ function findNic(nic: Link, links: readonly Link[]): Link | undefined {
 function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
   const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum } = config;
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum };
+}
+
+function isIpv6(address: string | null): boolean {
+  return address?.includes(':') ?? false;
 }

@@ -1,4 +1,6 @@
 /** Where frames go: joins the FDB's writer with the resolver that finds the way to each of its next hops. */
+import { readFileSync } from 'node:fs';
+import { FdbError } from '../fdb/error.ts';
 import { VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { FdbWriter } from '../fdb/writer.ts';
@@ -6,12 +8,11 @@ import type { VxlanDevice } from './device.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
 import type { Path } from './path.ts';
-import type { FdbRecord } from './protocol.ts';
+import { CommandError, type FdbRecord } from './protocol.ts';
+import { ReachLog } from './reach-log.ts';
 import { Resolver } from './resolver.ts';
 import { TooBig } from './too-big.ts';
 
-/** The kernel's ip_default_ttl. */
-const DEFAULT_TTL = 64;
 const ZERO_MAC = '00:00:00:00:00:00';
 /** Fields of an entry that has none of its own. */
 const PLAIN_ENTRY: Omit<FdbEntry, 'mac' | 'dst'> = { port: null, vni: null, via: null, state: 'permanent' };
@@ -31,11 +32,14 @@ export class Forwarding {
   readonly #resolver: Resolver;
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #nextHops = new Map<number, NextHop>();
+  readonly #reach: ReachLog;
+  readonly #defaultTtl = { 4: systemTtl('ipv4/ip_default_ttl'), 6: systemTtl('ipv6/conf/all/hop_limit') };
   readonly #warn: (message: string) => void;
   /** null: it does not work here. */
   #tooBig: TooBig | null | undefined;
 
   constructor(host: Host, warn: (message: string) => void) {
+    this.#reach = new ReachLog(warn);
     this.#warn = warn;
     this.#writer = new FdbWriter({
       onNextHop: (index, { device, ip, port, vni, via }) => {
@@ -43,6 +47,7 @@ export class Forwarding {
         this.#want(index);
       },
       onRelease: (index) => {
+        this.#reach.forget(this.#nextHops.get(index)!.ip);
         this.#nextHops.delete(index);
         this.#resolver.release(index);
       },
@@ -50,8 +55,14 @@ export class Forwarding {
     this.#resolver = new Resolver(
       host,
       {
-        publish: (index, path) => this.#publish(index, path),
-        unresolve: (index) => this.#publish(index, undefined),
+        publish: (index, path) => {
+          this.#reach.note(this.#nextHops.get(index)!.ip, undefined);
+          this.#publish(index, path);
+        },
+        unresolve: (index, reason) => {
+          this.#reach.note(this.#nextHops.get(index)!.ip, reason);
+          this.#publish(index, undefined);
+        },
       },
       { warn },
     );
@@ -85,8 +96,13 @@ export class Forwarding {
       this.#want(nextHop);
     }
     if (config.remote === oldRemote) return;
-    if (oldRemote !== null) this.del(device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: oldRemote });
     if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
+    if (oldRemote === null) return;
+    try {
+      this.del(device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: oldRemote });
+    } catch (error) {
+      if (!(error instanceof FdbError) || error.errno !== 'ENOENT') throw error; // somebody has removed it already
+    }
   }
 
   removeDevice(device: VxlanDevice): void {
@@ -94,7 +110,13 @@ export class Forwarding {
     this.#devices.delete(device.index);
   }
 
+  /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */
   change(change: FdbChange, device: VxlanDevice, entry: FdbEntry): void {
+    const { nic } = device.place;
+    if (entry.via !== null && entry.via !== nic?.name) {
+      const own = nic ? `the device's own, ${nic.name}` : 'the one that the route decides';
+      throw new CommandError(`via ${entry.via}: another NIC than ${own}, is not there yet in uvxlan`, 'EOPNOTSUPP');
+    }
     this.#writer[change](device.index, entry, performance.now());
   }
 
@@ -142,6 +164,7 @@ export class Forwarding {
 
   async stop(): Promise<void> {
     this.#tooBig?.stop();
+    this.#reach.stop();
     await this.#resolver.stop();
   }
 
@@ -183,7 +206,7 @@ export class Forwarding {
       port,
       vni,
       mtu: path?.mtu ?? 0,
-      ttl: ttl || DEFAULT_TTL,
+      ttl: ttl || this.#defaultTtl[local.includes(':') ? 6 : 4],
       tos: 0,
       df: false,
       // On IPv6 `noudpcsum` does not apply (Linux: vxlan's udp6zerocsumtx is a flag of its own).
@@ -191,5 +214,14 @@ export class Forwarding {
       uplink: device.uplink.index,
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);
+  }
+}
+
+/** The host's default, as sysctl has it; the kernel's own where there is none (a host without IPv6). */
+function systemTtl(name: string): number {
+  try {
+    return Number(readFileSync(`/proc/sys/net/${name}`, 'latin1'));
+  } catch {
+    return 64;
   }
 }

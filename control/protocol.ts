@@ -129,6 +129,8 @@ export interface DirectionCounters {
   bytes: number;
   /** Every reason with its count, zero too; the names are those of dataplane/drops. */
   drops: Record<string, number>;
+  /** The last error that has no reason of its own, EINVAL say; absent when there was none. */
+  last_error?: string;
 }
 
 export interface StatsRecord {

@@ -1,6 +1,7 @@
 /** What devices and uplinks have carried: the workers' counters, and the kernel's for the queues of our TAPs and sockets. */
-import { type CounterName, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
+import { type CounterName, FIRST_UPLINK_SCOPE, lastErrno, RX_ERRNO, TX_ERRNO, total } from '../dataplane/counters.ts';
 import { DROPS } from '../dataplane/drops.ts';
+import { errnoName } from '../system/libc.ts';
 import { socketDrops } from '../system/socket.ts';
 import type { VxlanDevice } from './device.ts';
 import type { Host } from './host.ts';
@@ -19,8 +20,16 @@ export async function deviceStats(counters: Float64Array, device: VxlanDevice): 
       out: sums.tx_packets,
       bytes: sums.tx_bytes,
       drops: drops(sums, 'tx'),
+      ...errorName(counters, device.index, TX_ERRNO),
     },
-    rx: { in: sums.rx_packets, copies: 0, out: sums.rx_frames, bytes: sums.rx_bytes, drops: drops(sums, 'rx') },
+    rx: {
+      in: sums.rx_packets,
+      copies: 0,
+      out: sums.rx_frames,
+      bytes: sums.rx_bytes,
+      drops: drops(sums, 'rx'),
+      ...errorName(counters, device.index, RX_ERRNO),
+    },
   };
 }
 
@@ -44,6 +53,11 @@ export async function uplinkStats(host: Host, counters: Float64Array, uplink: Up
 
 function drops(sums: Readonly<Record<CounterName, number>>, direction: 'tx' | 'rx'): Record<string, number> {
   return Object.fromEntries(DROPS.filter((drop) => drop.direction === direction).map(({ name }) => [name, sums[name]]));
+}
+
+function errorName(counters: Float64Array, scope: number, which: number): { last_error?: string } {
+  const errno = lastErrno(counters, scope, which);
+  return errno === 0 ? {} : { last_error: errnoName(errno) };
 }
 
 function sumOf(counts: Readonly<Record<string, number>>): number {

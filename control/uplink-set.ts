@@ -99,8 +99,13 @@ export class UplinkSet {
     const index = lowestFree(MAX_UPLINKS, (candidate) => open.some((uplink) => uplink.index === candidate), 'uplinks');
     const uplink = await openUplink(host, capabilities, index, workers, { ...wish, shared });
     clear(pool.counters, FIRST_UPLINK_SCOPE + index);
+    try {
+      await pool.addUplink(uplink.specs);
+    } catch (error) {
+      await this.#close(uplink);
+      throw error;
+    }
     this.#uplinks.set(key, uplink);
-    await pool.addUplink(uplink.specs);
     for (const note of uplink.notes) log(note);
     this.#warn(uplink, uplink.policies);
     if (mayRedirect(wish)) this.#policies.follow(key, tunnelOf(wish, wish.remotes ?? []), uplink.policies);

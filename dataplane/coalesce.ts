@@ -45,7 +45,7 @@ import {
 } from '../wire/tcp.ts';
 import { UDP_CHECKSUM, UDP_HEADER, UDP_LENGTH } from '../wire/udp.ts';
 import type { Sum } from './checksum.ts';
-import { COUNTER } from './counters.ts';
+import { COUNTER, RX_ERRNO } from './counters.ts';
 import { IOVEC, type PacketMemory } from './memory.ts';
 import type { Port } from './port.ts';
 
@@ -386,7 +386,9 @@ export class Coalescer {
       counters[scope + COUNTER.rx_frames] += frames;
       counters[scope + COUNTER.rx_bytes] += bytes;
     } else {
-      counters[scope + (this.#port.errno() === libc.EIO ? COUNTER.rx_device_down : COUNTER.rx_device_error)] += frames;
+      const errno = this.#port.errno();
+      if (errno !== libc.EIO) counters[scope + RX_ERRNO] = errno;
+      counters[scope + (errno === libc.EIO ? COUNTER.rx_device_down : COUNTER.rx_device_error)] += frames;
     }
   }
 }

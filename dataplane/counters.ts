@@ -33,6 +33,10 @@ export const COUNTER = Object.fromEntries(COUNTERS.map((name, index) => [name, i
   Record<CounterName, number>
 >;
 
+/** Behind the counters: the errno of the last error that had no reason of its own. */
+export const TX_ERRNO = COUNTERS.length;
+export const RX_ERRNO = COUNTERS.length + 1;
+
 /** Float64 words of a block: whole cache lines, with a line to spare. */
 export const BLOCK = ((COUNTERS.length + 7) & ~7) + 8;
 /** Devices use scopes 0.., uplinks those from here on. */
@@ -57,6 +61,14 @@ export function total(counters: Float64Array, scope: number): Record<CounterName
     for (let i = 0; i < COUNTERS.length; i++) sums[COUNTERS[i]] += counters[at + i];
   }
   return sums;
+}
+
+/** The errno that a worker has noted for a scope (TX_ERRNO or RX_ERRNO), 0 when there was none. */
+export function lastErrno(counters: Float64Array, scope: number, which: number): number {
+  const workers = counters.length / (SCOPES * BLOCK);
+  let errno = 0;
+  for (let worker = 0; worker < workers; worker++) errno ||= counters[block(worker, scope) + which];
+  return errno;
 }
 
 /** Sets a scope's counters to zero, as for a device that was just made. */

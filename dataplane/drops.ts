@@ -51,14 +51,20 @@ export const DROPS = [
   {
     name: 'tx_uplink_down',
     direction: 'tx',
-    meaning: 'The uplink, or the NIC under it, is down or gone.',
-    advice: "Bring the NIC up: 'ip link set NIC up'.",
+    meaning: "The uplink's own TAP, or the NIC under it, is down or gone.",
+    advice: "Bring the NIC up: 'ip link set NIC up'. uvxlan looks after its TAP by itself.",
+  },
+  {
+    name: 'tx_refused',
+    direction: 'tx',
+    meaning: 'A firewall rule or an IPsec policy of this host refused the packet.',
+    advice: "Look for a rule that drops UDP to the VXLAN port on its way out: 'nft list ruleset', 'ip xfrm policy'.",
   },
   {
     name: 'tx_uplink_error',
     direction: 'tx',
     meaning: 'The kernel refused the packet for another reason.',
-    advice: "Look at the daemon's log for the error's name.",
+    advice: 'The last error is named beside the counter; report it if its cause is not plain.',
   },
   {
     name: 'tx_tap_overflow',
@@ -126,7 +132,7 @@ export const DROPS = [
     name: 'rx_device_error',
     direction: 'rx',
     meaning: 'The kernel refused the frame for another reason.',
-    advice: "Look at the daemon's log for the error's name.",
+    advice: 'The last error is named beside the counter; report it if its cause is not plain.',
   },
   {
     name: 'rx_uplink_overflow',

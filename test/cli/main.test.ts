@@ -129,11 +129,11 @@ test('stats tells what each drop means, and shows the equation', async (t) => {
     status: 0,
     stderr: '',
     stdout: `v4
-  tx: in 10 + copies 4 = out 11 + drops 3; 1100 bytes out
+  tx: in 10 + copies 4 = out 11 + drops 3; 1100 bytes
     ${drop.name} 3
         ${drop.meaning}
         ${drop.advice}
-  rx: in 5 = out 5 + drops 0; 500 bytes out
+  rx: in 5 = out 5 + drops 0; 500 bytes
 `,
   });
   assert.match((await uvxlan('stats v4 -d')).stdout, /\n {4}other 0\n {8}a reason that this client does not know\n/);
