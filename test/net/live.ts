@@ -31,7 +31,7 @@ export class Stream {
   }
 
   get bytes(): number {
-    return Number(this.#receiver.stdout.match(/(\d+)\n[^\n]*$/)?.[1] ?? 0);
+    return Number(this.#receiver.stdout.slice(-64).match(/(\d+)\n[^\n]*$/)?.[1] ?? 0);
   }
 
   /** Resolves when half a megabyte more has arrived. */
