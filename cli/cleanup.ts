@@ -1,4 +1,4 @@
-import { removeDeadSocket } from '../control/api.ts';
+import { removeDeadSocket, removeOtherSockets } from '../control/dead-sockets.ts';
 import { socketPath } from '../control/protocol.ts';
 import { UsageError } from '../control/words.ts';
 import { takeOptions } from './options.ts';
@@ -6,7 +6,7 @@ import { print } from './output.ts';
 
 export const HELP = `Usage: uvxlan cleanup
 Removes what a daemon that was killed has left behind in this network namespace: the redirection on NICs and its
-control socket. Refuses while a daemon runs. The next "uvxlan up" does the same.
+control socket; dead control sockets of other namespaces too. Refuses while a daemon runs. The next "uvxlan up" does the same.
 Exit status: 0, also when there was nothing to do; 1 after a failure, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
@@ -14,6 +14,7 @@ export async function run(args: string[]): Promise<number> {
   if (words.length > 0) throw new UsageError(`unknown word "${words[0]}": cleanup takes none`);
   const path = socketPath();
   if (await removeDeadSocket(path)) print(`uvxlan: removed ${path}`);
+  for (const other of await removeOtherSockets(path)) print(`uvxlan: removed ${other}`);
   const { cleanUp } = await import('../control/cleanup.ts');
   const removed = await cleanUp();
   for (const what of removed) print(`uvxlan: removed ${what}`);

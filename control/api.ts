@@ -1,6 +1,7 @@
-import { linkSync, lstatSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { mkdirSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import {
   BATCH_LIMIT,
@@ -30,7 +31,7 @@ export interface Api {
 
 /**
  * Serves the control socket of this network namespace. Throws CommandError when another daemon serves it already (EADDRINUSE)
- * or the socket cannot be made; the socket of a daemon that is dead is replaced.
+ * or the socket cannot be made; the socket of a daemon that is dead is replaced, and those of other namespaces are removed.
  */
 export async function startApi(handlers: DaemonHandlers, path: string = socketPath()): Promise<Api> {
   makeDirectory(dirname(path));
@@ -44,6 +45,7 @@ export async function startApi(handlers: DaemonHandlers, path: string = socketPa
   });
   server.maxConnections = CLIENT_LIMIT;
   await listen(server, path);
+  await removeOtherSockets(path);
   return {
     path,
     close: () =>
@@ -225,63 +227,6 @@ function makeDirectory(directory: string): void {
   } catch (error) {
     throw socketError(directory, error as NodeJS.ErrnoException);
   }
-}
-
-function socketError(path: string, error: NodeJS.ErrnoException): CommandError {
-  const hint =
-    error.code === 'EACCES' || error.code === 'EPERM' || error.code === 'EROFS'
-      ? ': run it as root, or name a directory of yours in UVXLAN_RUNTIME_DIR'
-      : '';
-  return new CommandError(
-    `cannot make the control socket ${path} (${error.code ?? error.message})${hint}`,
-    error.code ?? 'EIO',
-  );
-}
-
-function secondDaemon(path: string): CommandError {
-  return new CommandError(
-    `a uvxlan daemon already runs in this network namespace (it serves ${path}): stop it first`,
-    'EADDRINUSE',
-  );
-}
-
-/**
- * Removes the socket of a daemon that is dead, if there is one; throws CommandError (EADDRINUSE) when the daemon is alive.
- *
- * Two daemons that start at once may both find the dead socket; the one that comes second would remove the first one's live
- * socket. So it is moved aside, tried again (a socket is reached by its new name too), and put back when somebody listens.
- */
-export async function removeDeadSocket(path: string): Promise<boolean> {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return false;
-  if (!found.isSocket()) throw new CommandError(`${path} is in the way: it is not a socket, remove it`, 'EEXIST');
-  if (await isLive(path)) throw secondDaemon(path);
-  const aside = `${path}.${process.pid}`;
-  try {
-    renameSync(path, aside);
-    if (await isLive(aside)) {
-      linkSync(aside, path);
-      throw secondDaemon(path);
-    }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    throw error instanceof CommandError ? error : socketError(path, error as NodeJS.ErrnoException);
-  } finally {
-    rmSync(aside, { force: true });
-  }
-  return true;
-}
-
-/** Whether anybody listens on a socket; an overfull backlog (EAGAIN) and a missing permission count as somebody. */
-function isLive(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.on('connect', () => resolve(true));
-    probe.on('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
-    );
-    probe.on('connect', () => probe.destroy());
-  });
 }
 
 function listen(server: Server, path: string): Promise<void> {

@@ -1,11 +1,23 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { type Client, connectToDaemon } from '../../cli/client.ts';
 import { type Api, startApi } from '../../control/api.ts';
+import { removeDeadSocket, removeOtherSockets } from '../../control/dead-sockets.ts';
 import {
   type BatchResult,
   type FdbRecord,
@@ -264,7 +276,7 @@ test('a directory that cannot be made is one clear sentence', async (t) => {
   const path = join(file, 'run');
   await assert.rejects(startApi(new FakeDaemon(), join(path, 'a.sock')), {
     errno: 'ENOTDIR',
-    message: `cannot make the control socket ${path} (ENOTDIR)`,
+    message: `cannot use the control socket ${path} (ENOTDIR)`,
   });
 });
 
@@ -293,6 +305,41 @@ test('the ready line says what the device is and how it is carried', () => {
     readyLine(fakeLink('flannel.1')),
     'flannel.1 is up: id 6, local 192.0.2.1, dev eth0, uplink redirect (tunnel GSO works here), 2 workers, mtu 1450',
   );
+});
+
+test('a directory that may not be entered is one clear sentence', async (t) => {
+  const path = join(directory(t), 'closed', 'a.sock');
+  mkdirSync(dirname(path), { mode: 0o000 });
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) process.seteuid?.(65534);
+  try {
+    await assert.rejects(removeDeadSocket(path), {
+      errno: 'EACCES',
+      message:
+        /^cannot use the control socket .*a\.sock \(EACCES\): run it as root, or name a directory of yours in UVXLAN/,
+    });
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
+});
+
+test('dead sockets of other namespaces are removed, and nothing else', async (t) => {
+  const run = directory(t);
+  const [dead, live, fresh, file, stranger] = ['1.sock', '2.sock', '3.sock', '4.sock', 'x.sock'].map((name) =>
+    join(run, name),
+  );
+  const record = join(run, '1.clsact.json');
+  for (const path of [dead, fresh, stranger]) await leaveDeadSocket(path);
+  for (const path of [file, record]) writeFileSync(path, '[]');
+  const other = await startApi(new FakeDaemon(), live);
+  t.after(() => other.close());
+  for (const path of [dead, live, file, stranger]) utimesSync(path, 1000, 1000);
+  const api = await startApi(new FakeDaemon(), join(run, '5.sock'));
+  t.after(() => api.close());
+  assert.deepEqual(readdirSync(run).sort(), ['1.clsact.json', '2.sock', '3.sock', '4.sock', '5.sock', 'x.sock']);
+  assert.ok(await (await client(t, other)).ask('status'));
+  assert.deepEqual(await removeOtherSockets(api.path, Date.now() + 60_000), [fresh]);
+  assert.deepEqual(await removeOtherSockets(join(run, 'gone', '5.sock')), []);
 });
 
 /** A listening socket whose process is gone: bound elsewhere, then moved, so that closing does not remove it. */
