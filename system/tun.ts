@@ -37,7 +37,7 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
         libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC),
         '/dev/net/tun',
         'open',
-        openAdvice(),
+        openAdvice(libc.errno()),
       );
       queues.push(fd);
       const flags =
@@ -45,7 +45,7 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
       const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
       request.write(actual, 0, IFNAMSIZ - 1, 'latin1');
       request.writeUInt16LE(flags, IFNAMSIZ);
-      libc.check(libc.ioctl(fd, TUNSETIFF, request), actual, 'TUNSETIFF', attachAdvice(actual));
+      libc.check(libc.ioctl(fd, TUNSETIFF, request), actual, 'TUNSETIFF', attachAdvice(actual, libc.errno()));
       actual = request.toString('latin1', 0, request.indexOf(0));
       const size = Buffer.alloc(4);
       size.writeInt32LE(headerSize);
@@ -87,14 +87,23 @@ export function setOffloads(fd: number, name: string, offloads: number): void {
   libc.check(libc.ioctlValue(fd, TUNSETOFFLOAD, offloads), name, 'TUNSETOFFLOAD');
 }
 
-function openAdvice(): string {
-  return 'uvxlan needs the TUN driver (modprobe tun) and, in a container, /dev/net/tun mounted and readable';
+/** What to do when /dev/net/tun cannot be opened. */
+export function openAdvice(errno: number): string {
+  switch (errno) {
+    case libc.EACCES:
+      return '/dev/net/tun may not be opened by this user: run as root, or let the user read and write it';
+    case libc.EPERM: // the devices cgroup
+      return 'this container may not use /dev/net/tun: start it with the device (docker run --device /dev/net/tun)';
+    default:
+      return 'uvxlan needs the TUN driver: modprobe tun; in a container mount /dev/net/tun';
+  }
 }
 
-function attachAdvice(name: string): string {
-  switch (libc.errno()) {
+/** What to do when the kernel does not make the device. */
+export function attachAdvice(name: string, errno: number): string {
+  switch (errno) {
     case libc.EBUSY:
-      return `a device of that name exists: choose another, or remove it with 'ip link del ${name}'`;
+      return `a device of that name exists: choose another name ('ip link show ${name}' shows the device)`;
     case libc.EPERM:
       return 'creating a device needs CAP_NET_ADMIN: run as root';
     default:
