@@ -14,7 +14,7 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   ttl        of the outer packets; auto, the default, is the host's
   udpcsum    outer UDP checksums, the default as in the kernel
   nolearning the default for now: uvxlan does not learn addresses yet (the kernel's default is to learn)
-  mtu        when not given: the NIC's less 50 bytes
+  mtu        when not given: the NIC's less 50 bytes (IPv4 outside) or 70 (IPv6)
   uplink     how packets reach the NIC: redirect (whole frames past the host's stack, with offloads), udp
              (UDP sockets) or auto, the default: the first of these that works here; raw is a baseline for
              comparison: one packet a call, on the main thread, through the raw-socket package

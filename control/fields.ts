@@ -78,7 +78,8 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   udpcsum: boolean,
   learning: notLearning,
   address: unicastMac,
-  mtu: integer(68, 65535),
+  // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
+  mtu: integer(68, 65521),
   uplink: oneOf(UPLINKS),
   workers: integer(1, 64),
 };
