@@ -10,7 +10,8 @@ export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] 
 Runs the daemon of this network namespace in the foreground until SIGTERM or Ctrl-C, with one device given in the words of
 "ip link add NAME type vxlan", or with the devices of a YAML file that has the same words as keys.
   dstport    UDP port, 8472 when not given (the Linux kernel's default; IANA's is 4789)
-  srcport    range of the outer source port; 0 0, the default, is the host's ip_local_port_range
+  srcport    range of the outer source port, MAX excluded as in the kernel; where both are equal, as in 0 0, the
+             default, it is the host's ip_local_port_range
   ttl        of the outer packets; auto, the default, is the host's
   udpcsum    outer UDP checksums, the default as in the kernel
   nolearning the default for now: uvxlan does not learn addresses yet (the kernel's default is to learn)

@@ -25,7 +25,10 @@ export interface DeviceConfig {
   /** The NIC that carries the encapsulated packets. */
   dev: string | null;
   dstport: number;
-  /** Range of outer source ports, minimum and maximum; [0, 0] is the host's ip_local_port_range. */
+  /**
+   * Range of outer source ports, minimum and (exclusive) maximum; where they are equal it is the host's ip_local_port_range, as in the
+   * kernel (udp_flow_src_port).
+   */
   srcport: [number, number];
   /** Outer TTL; 0 is the host's default (auto). */
   ttl: number;
