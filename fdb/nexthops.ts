@@ -4,7 +4,7 @@
  *
  *     record i, at word i * 32 (record 0 is nobody's, so that no destination is 0):
  *        0 SEQUENCE       odd while the record is written
- *        1 STATE          UNRESOLVED or RESOLVED; FREE before its first use
+ *        1 STATE          UNRESOLVED, RESOLVED or VIA_HOST; 0 before its first use
  *        2 OUTER_LENGTH   bytes: 50 (IPv4 outside) or 70 (IPv6)
  *        3 IP_SUM         folded little-endian sum of the IPv4 header, its total length, id and checksum zero; 0 for IPv6
  *        4 PSEUDO_SUM     folded little-endian sum of source, destination and protocol 17, without the UDP length
@@ -33,9 +33,8 @@ export const TEMPLATE_WORDS = RECORD - TEMPLATE;
 /** Zero bytes in front of the outer headers: room for a virtio-net header. */
 export const TEMPLATE_HEADROOM = 24;
 
-// STATE: no owner yet, no headers yet, may be sent to.
-export const FREE = 0;
-export const UNRESOLVED = 1;
+// STATE: no headers yet, may be sent to.
+const UNRESOLVED = 1;
 export const RESOLVED = 2;
 /** STATE: the headers are complete but for the MAC addresses, so that only the host's own stack can find the way. */
 export const VIA_HOST = 3;
@@ -43,7 +42,7 @@ export const VIA_HOST = 3;
 /** Bit of FLAGS: compute the outer UDP checksum. */
 export const UDP_CHECKSUM = 1;
 
-export const DEFAULT_NEXTHOPS = 1 << 18;
+const DEFAULT_NEXTHOPS = 1 << 18;
 
 /** How long a worker may hold on to what it found, in milliseconds: a batch takes well under one, a worker off the CPU longer. */
 export const DEFAULT_GRACE = 2000;
@@ -106,11 +105,6 @@ export class NextHops {
     this.#words = new Int32Array(this.buffer);
   }
 
-  /** Next hops in use. */
-  get size(): number {
-    return this.#indexes.size - this.#retired.size;
-  }
-
   /** Adds a reference to a next hop and returns its index. `now` in milliseconds. Throws FdbError ENOBUFS when there is no record. */
   acquire(key: NextHopKey, now: number): number {
     const name = nameOf(key);
@@ -150,17 +144,6 @@ export class NextHops {
     return this.#keys[index];
   }
 
-  isResolved(index: number): boolean {
-    return this.#words[index * RECORD + STATE] === RESOLVED;
-  }
-
-  /** The indexes of a device's next hops. */
-  indexes(device: number): number[] {
-    return [...this.#indexes.values()].filter(
-      (index) => this.#references[index] > 0 && this.#keys[index].device === device,
-    );
-  }
-
   /** Frames may go there from now on. Nothing happens when the next hop has been released meanwhile. */
   publish(index: number, template: Template, state: typeof RESOLVED | typeof VIA_HOST = RESOLVED): void {
     if (!this.#references[index]) return;
@@ -175,11 +158,6 @@ export class NextHops {
       for (let i = 0; i < TEMPLATE_WORDS; i++) this.#put(at + TEMPLATE + i, template.words[i]);
       this.#put(at + STATE, state);
     });
-  }
-
-  /** Frames to it are dropped until the next publish(). */
-  unresolve(index: number): void {
-    if (this.#references[index]) this.#setState(index, UNRESOLVED);
   }
 
   #setState(index: number, state: number): void {
@@ -215,36 +193,10 @@ function nameOf({ device, ip, port, vni, via }: NextHopKey): string {
   return `${device} ${ip} ${port} ${vni} ${via}`;
 }
 
-/** A worker's view; one that copies for itself does so as copyTemplate() does. */
-export class NextHopReader {
-  readonly words: Int32Array;
-
-  constructor(buffer: SharedArrayBuffer) {
-    this.words = new Int32Array(buffer);
-  }
-
-  /**
-   * Copies the template of a resolved record, TEMPLATE_WORDS words, to `target[at]` and returns its outer length in bytes; 0, and anything
-   * in `target`, when there is none.
-   *
-   * The copy is whole when the sequence was even before and is the same after. Plain loads stay between the two atomic ones on x86; on ARM
-   * they may be late, so there each is atomic.
-   */
-  copyTemplate(index: number, target: Int32Array, at: number): number {
-    const { words } = this;
-    const record = index * RECORD;
-    for (;;) {
-      const sequence = Atomics.load(words, record + SEQUENCE);
-      // A record that is being written is not waited for: a frame more or less.
-      if ((sequence & 1) !== 0 || loadWord(words, record + STATE) !== RESOLVED) return 0;
-      const length = loadWord(words, record + OUTER_LENGTH);
-      for (let i = 0; i < TEMPLATE_WORDS; i++) target[at + i] = loadWord(words, record + TEMPLATE + i);
-      if (Atomics.load(words, record + SEQUENCE) === sequence) return length;
-    }
-  }
-}
-
-/** One word of a record between two looks at its sequence. */
+/**
+ * One word of a record that a worker copies. The copy is whole when SEQUENCE was even before and is the same after: plain loads stay
+ * between these two atomic ones on x86; on ARM they may be late, so there each is atomic.
+ */
 export function loadWord(words: Int32Array, at: number): number {
   return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
 }

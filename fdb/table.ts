@@ -7,6 +7,7 @@
  *     words 16..          area 0: cells of 8 words, then area 1
  *
  *     cell: | macLow | device << 16 | macHigh | destination | state | updated | seen | - | - |
+ *           `updated` and `seen`, when the MAC was last heard, in coarse seconds; `seen` is for learning, and until then only kept
  *
  * Open addressing with linear probing. What makes the reader safe without a lock:
  *
@@ -101,7 +102,7 @@ export class FdbReader {
     }
   }
 
-  /** The word index of a MAC's cell, for touch(), destination() and state(), -1 when it has no entry. Valid until the next rebuild. */
+  /** The word index of a MAC's cell, -1 when it has no entry. Valid until the next rebuild. */
   find(device: number, macHigh: number, macLow: number): number {
     const words = this.words;
     const high = (device << 16) | macHigh;
@@ -125,26 +126,6 @@ export class FdbReader {
       }
       if (Atomics.load(words, HEAD) === head) return found;
     }
-  }
-
-  /** Where a cell's frames go; 0 when the entry has been deleted since find(). */
-  destination(cell: number): number {
-    return Math.max(EMPTY, this.words[cell + CELL_DESTINATION]);
-  }
-
-  /** The cell's state and flags, see state.ts. */
-  state(cell: number): number {
-    return this.words[cell + CELL_STATE];
-  }
-
-  /**
-   * Notes that a MAC was heard at `now` (coarse seconds). Should the writer rebuild in between, the stamp is lost or lands on a neighbour:
-   * the next frame sets it right, and ageing is a matter of minutes.
-   */
-  touch(cell: number, now: number): void {
-    const seen = cell + CELL_SEEN;
-    // Reading first keeps the cache line shared between workers for as long as the second lasts.
-    if (this.words[seen] !== now) this.words[seen] = now;
   }
 
   /** lookup() and find() where loads may overtake each other. */
@@ -260,11 +241,6 @@ export class FdbTable {
   /** When the entry last changed, in the writer's coarse seconds. */
   updated(cell: number): number {
     return this.words[cell + CELL_UPDATED];
-  }
-
-  /** When a worker last heard from this MAC, in coarse seconds. */
-  seen(cell: number): number {
-    return this.words[cell + CELL_SEEN];
   }
 
   /** `now` in coarse seconds. */

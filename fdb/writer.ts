@@ -196,11 +196,6 @@ export class FdbWriter {
     this.nextHops.publish(index, template, state);
   }
 
-  /** See NextHops.unresolve(). */
-  unresolve(index: number): void {
-    this.nextHops.unresolve(index);
-  }
-
   #record(mac: string, hop: NextHopKey, state: FdbRecord['state']): FdbRecord {
     const { name, port, vni } = this.#device(hop.device);
     // The keys in the order in which bridge prints them.

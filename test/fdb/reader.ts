@@ -5,7 +5,16 @@
 import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { NextHopReader, TEMPLATE_WORDS } from '../../fdb/nexthops.ts';
+import {
+  loadWord,
+  OUTER_LENGTH,
+  RECORD,
+  RESOLVED,
+  STATE,
+  TEMPLATE,
+  TEMPLATE_WORDS,
+  VIA_HOST,
+} from '../../fdb/nexthops.ts';
 import { FdbReader } from '../../fdb/table.ts';
 
 /** Words of the array between the threads. */
@@ -76,24 +85,28 @@ const ROUNDS = {
         if (destination !== 0) counts.hits++;
         if (destination !== 0 && destination >> 4 !== key + 1) counts.wrong++;
         if (destination === 0 && key < residents) counts.missed++;
-        const found = reader.find(device, key, key);
-        if (found >= 0) reader.touch(found, key);
       }
     };
     return { counts, round };
   },
 
-  /** Copies templates whose words are all the same. */
+  /** Copies templates whose words are all as their length, and whose state is VIA_HOST when this is a multiple of 3. */
   nextHops({ buffer, index }: NextHopData): Rounds {
-    const reader = new NextHopReader(buffer);
+    const words = new Int32Array(buffer);
+    const record = index * RECORD;
     const copy = new Int32Array(TEMPLATE_WORDS);
-    const counts = { copies: 0, unresolved: 0, torn: 0 };
+    const counts = { copies: 0, viaHost: 0, torn: 0 };
     const round = () => {
       for (let i = 0; i < 100; i++) {
-        const length = reader.copyTemplate(index, copy, 0);
-        if (length === 0) counts.unresolved++;
-        else counts.copies++;
-        if (length !== 0 && (length !== copy[0] || copy.some((word) => word !== copy[0]))) counts.torn++;
+        const sequence = Atomics.load(words, record);
+        const state = loadWord(words, record + STATE);
+        const length = loadWord(words, record + OUTER_LENGTH);
+        for (let w = 0; w < TEMPLATE_WORDS; w++) copy[w] = loadWord(words, record + TEMPLATE + w);
+        if ((sequence & 1) !== 0 || Atomics.load(words, record) !== sequence) continue;
+        if (state === RESOLVED) counts.copies++;
+        else counts.viaHost++;
+        const whole = state === (length % 3 === 0 ? VIA_HOST : RESOLVED);
+        if (!whole || copy.some((word) => word !== length)) counts.torn++;
       }
     };
     return { counts, round };
