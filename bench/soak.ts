@@ -16,13 +16,13 @@ import { traces } from '../test/net/traces.ts';
 
 const WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
 const PEER = '10.244.2.1';
-/** Changes after which the daemon has all that it needs: what comes later is growth. */
-const WARM_UP = 12;
+/** So many changes come after each was made once. */
+const AT_LEAST = 4;
 /** Bytes: the heap of V8 breathes. */
 const RSS_LIMIT = 48 * 1024 * 1024;
 
 export interface SoakOptions {
-  /** Ends with the first change after so many seconds, and at the earliest after every change was made once. */
+  /** Ends with the first change after so many seconds, and at the earliest when each was made once and four more. */
   readonly seconds: number;
   readonly seed: number;
   readonly log: (line: string) => void;
@@ -126,7 +126,7 @@ export async function soak(owner: Owner, { seconds, seed, log }: SoakOptions): P
   const random = generator(seed);
   const end = Date.now() + seconds * 1000;
   let base: Footprint | undefined;
-  for (let made = 0; made < WARM_UP + all.length || Date.now() < end; made++) {
+  for (let made = 0; made < all.length + AT_LEAST || Date.now() < end; made++) {
     // Each once, then at random.
     const [name, change] = all[made < all.length ? made : Math.floor(random() * all.length)]!;
     const start = Date.now();
@@ -134,7 +134,8 @@ export async function soak(owner: Owner, { seconds, seed, log }: SoakOptions): P
     await answers(left);
     const milliseconds = Date.now() - start;
     for (const stream of streams) await stream.goesOn(name);
-    if (made === WARM_UP) base = footprint(left, ours.daemon.pid!);
+    // By now the daemon has all that it needs: what comes later is growth.
+    if (made === all.length - 1) base = footprint(left, ours.daemon.pid!);
     const rss = Math.round(residentBytes(ours.daemon.pid!) / 2 ** 20);
     log(`${made + 1}: ${name}: answers after ${milliseconds} ms, RSS ${rss} MB`);
   }

@@ -14,14 +14,22 @@ const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
 
 const TIERS: readonly [Kind, string][] = [
   ['redirect', 'tunnel-gso'],
+  ['redirect', 'uso'],
+  ['redirect', 'tcx,gro'],
   ['redirect', 'tunnel-gso,uso,udp-gso,gro,tcx'],
   ['udp', 'udp-gso'],
+  ['udp', 'gro'],
+  ['udp', 'uso'],
   ['udp', 'uso,udp-gso,gro'],
 ];
 
 for (const [uplink, without] of TIERS) {
   test(`${uplink} without ${without}`, options, async (t) => {
     await carriesAll(t, uplink, 1422, { own: `workers 2 --without ${without}` });
+  });
+  if (!without.includes('uso,')) continue;
+  test(`${uplink} without ${without} at both ends`, options, async (t) => {
+    await carriesAll(t, uplink, 1422, { own: `workers 2 --without ${without}` }, uplink);
   });
 }
 
@@ -46,17 +54,23 @@ for (const uplink of UPLINKS) {
   });
 }
 
-/** Pings of `largest` bytes, the largest that fit, bulk transfers over both families, and UDP super-frames, each way. */
-async function carriesAll(t: TestContext, uplink: Kind, largest: number, options: PairOptions): Promise<void> {
-  const { left, right } = await pair(t, uplink, 'kernel', options);
+/** Pings of `largest` bytes, the largest that fit, bulk transfers, IPv4 one way and IPv6 the other, and UDP super-frames, each way. */
+async function carriesAll(
+  t: TestContext,
+  uplink: Kind,
+  largest: number,
+  options: PairOptions,
+  peer: Kind = 'kernel',
+): Promise<void> {
+  const { left, right } = await pair(t, uplink, peer, options);
   const ways: readonly (readonly [Vtep, Vtep])[] = [
     [left, right],
     [right, left],
   ];
-  for (const [from, to] of ways) {
+  for (const [family, [from, to]] of ways.entries()) {
     const { received } = await ping(from.host, to.addresses[0]!, { size: largest, dontFragment: true });
     assert.equal(received, 3);
-    for (const address of to.addresses) await bulkTransfer(from.host, to.host, address, 16 * 1024 * 1024);
+    await bulkTransfer(from.host, to.host, to.addresses[family]!, 8 * 1024 * 1024);
     const listener = await Listener.datagrams(to.host, 5001);
     const payload = noise(30 * 1200 - 7);
     await sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1200, payload }]);
