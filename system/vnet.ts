@@ -30,22 +30,18 @@ export const DATA_VALID = 2;
 /** Flag: the outer UDP checksum of a tunnel super-frame has to be finished as well. */
 export const UDP_TUNNEL_CSUM = 8;
 
-export const GSO_NONE = 0;
 export const GSO_TCPV4 = 1;
 export const GSO_TCPV6 = 4;
 /** UDP segmentation: the payload is cut every gso_size bytes, each piece gets its own UDP header. */
 export const GSO_UDP_L4 = 5;
 export const GSO_TUNNEL_IPV4 = 0x20;
 export const GSO_TUNNEL_IPV6 = 0x40;
-/** Bit that tells that CWR is set on the first segment only; travels with a TCP type. */
-export const GSO_ECN = 0x80;
 export const GSO_TYPE_MASK = 0x1f;
 
 /** TUNSETOFFLOAD bits: what the reader of a TAP can take. */
 export const TUN_F_CSUM = 1;
 export const TUN_F_TSO4 = 2;
 export const TUN_F_TSO6 = 4;
-export const TUN_F_TSO_ECN = 8;
 export const TUN_F_USO4 = 0x20;
 export const TUN_F_USO6 = 0x40;
 export const TUN_F_UDP_TUNNEL_GSO = 0x80;

@@ -22,7 +22,7 @@ export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
 export const ETHERTYPE_VLAN = 0x8100;
 export const ETHERTYPE_IPV6 = 0x86dd;
-export const ETHERTYPE_QINQ = 0x88a8;
+const ETHERTYPE_QINQ = 0x88a8;
 
 /**
  * Offset of the network header, counted from the frame's first byte: 14, or 18 and 22 behind one and two tags; 0 when the
@@ -42,11 +42,6 @@ export function networkOffset(bytes: Uint8Array, frame: number, length: number):
 /** The ethertype of the network header at `network`: the two bytes in front of it, whatever the number of tags. */
 export function etherType(bytes: Uint8Array, network: number): number {
   return get16(bytes, network - 2);
-}
-
-/** Whether the MAC address at `mac` is a group address: multicast or broadcast (IEEE 802-2014, 8.2.2). */
-export function isGroupMac(bytes: Uint8Array, mac: number): boolean {
-  return (bytes[mac] & 1) !== 0;
 }
 
 /** Writes an untagged header. MAC addresses are 6 bytes. */

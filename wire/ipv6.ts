@@ -22,9 +22,9 @@ export const IPV6_DESTINATION = 24;
 export const IPV6_HEADER = 40;
 
 /** Extension headers that `ipv6Transport` skips: next header, length in 8 bytes beyond the first 8, options. */
-export const PROTOCOL_HOP_BY_HOP = 0;
-export const PROTOCOL_ROUTING = 43;
-export const PROTOCOL_DESTINATION_OPTIONS = 60;
+const PROTOCOL_HOP_BY_HOP = 0;
+const PROTOCOL_ROUTING = 43;
+const PROTOCOL_DESTINATION_OPTIONS = 60;
 /** It stops at this one: next header, reserved, offset and more-flag (2 bytes), id (4 bytes). */
 export const PROTOCOL_FRAGMENT = 44;
 
@@ -34,11 +34,6 @@ const EXTENSION_LIMIT = 8;
 /** Whether `length` bytes hold a whole fixed header. */
 export function ipv6IsWhole(bytes: Uint8Array, ip: number, length: number): boolean {
   return length >= IPV6_HEADER && bytes[ip + IPV6_VERSION] >>> 4 === 6;
-}
-
-/** DSCP and ECN: what IPv4 has in its TOS byte. */
-export function ipv6TrafficClass(bytes: Uint8Array, ip: number): number {
-  return ((bytes[ip + IPV6_VERSION] & 0x0f) << 4) | (bytes[ip + IPV6_VERSION + 1] >>> 4);
 }
 
 /** Whether a next header is one that leads on to the transport header, and is no fragment header. */

@@ -34,14 +34,7 @@ export const TCP_FLAG_URG = 0x20;
 export const TCP_FLAG_ECE = 0x40;
 export const TCP_FLAG_CWR = 0x80;
 
-const FLAG_NAMES = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR'];
-
 /** In bytes, options included; less than TCP_HEADER is malformed. */
 export function tcpHeaderLength(bytes: Uint8Array, tcp: number): number {
   return (bytes[tcp + TCP_DATA_OFFSET] >>> 4) << 2;
-}
-
-/** 'SYN,ACK' for 0x12. */
-export function tcpFlagNames(flags: number): string {
-  return FLAG_NAMES.filter((_, bit) => flags & (1 << bit)).join(',');
 }

@@ -22,4 +22,3 @@ export const TCX_NEXT = -1;
 export const PROGRAM_SCHED_CLS = 3;
 /** Kinds of attachment. Linux 6.6. */
 export const TCX_INGRESS = 46;
-export const TCX_EGRESS = 47;

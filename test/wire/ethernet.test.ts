@@ -5,7 +5,6 @@ import {
   ETHERTYPE_IPV4,
   ETHERTYPE_VLAN,
   etherType,
-  isGroupMac,
   networkOffset,
   writeEthernetHeader,
 } from '../../wire/ethernet.ts';
@@ -40,10 +39,4 @@ test('finds the network header and its type behind up to two tags', () => {
 
 test('a frame shorter than its header has no network header', () => {
   for (let length = 0; length < 14; length++) assert.equal(networkOffset(hex(`${MACS}0800`), 0, length), 0);
-});
-
-test('tells group addresses', () => {
-  assert.equal(isGroupMac(hex('00 ffffffffffff'), 1), true);
-  assert.equal(isGroupMac(hex('00 01005e000001'), 1), true);
-  assert.equal(isGroupMac(hex('ff 020000000001'), 1), false);
 });

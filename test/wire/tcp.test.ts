@@ -16,9 +16,3 @@ test('reads a header', () => {
   assert.equal(get16(bytes, 1 + tcp.TCP_CHECKSUM), 0xbeef);
   assert.equal(get16(bytes, 1 + tcp.TCP_URGENT), 7);
 });
-
-test('names flags', () => {
-  assert.equal(tcp.tcpFlagNames(tcp.TCP_FLAG_SYN | tcp.TCP_FLAG_ACK), 'SYN,ACK');
-  assert.equal(tcp.tcpFlagNames(0xff), 'FIN,SYN,RST,PSH,ACK,URG,ECE,CWR');
-  assert.equal(tcp.tcpFlagNames(0), '');
-});
