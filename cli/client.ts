@@ -38,7 +38,7 @@ export async function runCommand(command: DaemonCommand): Promise<void> {
 }
 
 /** One command on a connection of its own. */
-export async function askDaemon<T>(command: string, args?: unknown): Promise<T> {
+async function askDaemon<T>(command: string, args?: unknown): Promise<T> {
   const client = await connectToDaemon();
   try {
     return await client.ask<T>(command, args);

@@ -21,7 +21,7 @@ export async function run(args: string[]): Promise<number> {
 }
 
 /** What `stats WORDS` asks of the daemon. Throws UsageError. */
-export function parseStats(words: readonly string[], options: Options): DaemonCommand {
+function parseStats(words: readonly string[], options: Options): DaemonCommand {
   return {
     command: 'stats',
     arguments: { name: deviceName(words) },

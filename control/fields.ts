@@ -8,7 +8,7 @@ import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 export const UPLINKS = ['auto', 'redirect', 'udp', 'raw'] as const;
 export type UplinkChoice = (typeof UPLINKS)[number];
 
-export const FDB_STATES = ['permanent', 'static', 'dynamic'] as const;
+const FDB_STATES = ['permanent', 'static', 'dynamic'] as const;
 export type FdbState = (typeof FDB_STATES)[number];
 
 /** The kernel's default destination port (drivers/net/vxlan: vxlan_port); IANA's is 4789. */

@@ -54,7 +54,7 @@ export function constant(holds: boolean): Condition {
   return holds ? always : never;
 }
 
-export function opposite(holds: Holds): Holds {
+function opposite(holds: Holds): Holds {
   if (holds === 'perhaps') return 'perhaps';
   return holds === 'always' ? 'never' : 'always';
 }
@@ -136,7 +136,7 @@ export function addressKey(text: string): string | undefined {
   return bytes && Buffer.from(bytes).toString('hex');
 }
 
-export function formatAddressKey(key: string): string {
+function formatAddressKey(key: string): string {
   return formatIp(Buffer.from(key, 'hex'));
 }
 
@@ -190,12 +190,12 @@ export function addressIn(side: Side, ranges: readonly AddressRange[]): Conditio
   };
 }
 
-export function isRemote(side: Side, { direction }: Packets): boolean {
+function isRemote(side: Side, { direction }: Packets): boolean {
   return (side === 'source') === (direction === 'in');
 }
 
 /** One answer for all. */
-export function agreed(answers: readonly Holds[]): Holds {
+function agreed(answers: readonly Holds[]): Holds {
   return answers.every((answer) => answer === answers[0]) ? answers[0] : 'perhaps';
 }
 
