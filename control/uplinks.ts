@@ -160,7 +160,7 @@ function openSenders(senders: number[], count: number, request: UplinkRequest): 
     if (tried.has(port)) continue;
     tried.add(port);
     try {
-      senders.push(openUdpSocket({ address, port, ttl, noChecksum: !udpChecksum, device: nic?.name }));
+      senders.push(openUdpSocket({ address, port, sendOnly: true, ttl, noChecksum: !udpChecksum, device: nic?.name }));
       count--;
     } catch (error) {
       failure = error; // taken by another process: the next one will do

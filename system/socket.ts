@@ -73,6 +73,8 @@ export interface UdpSocketOptions {
   readonly reusePort?: boolean;
   /** Segments of one size come merged, with their size in a control message. */
   readonly gro?: boolean;
+  /** Nothing is read from it. */
+  readonly sendOnly?: boolean;
   readonly ttl?: number;
   /** Send no UDP checksums. */
   readonly noChecksum?: boolean;
@@ -83,7 +85,7 @@ export interface UdpSocketOptions {
 const BUFFER_BYTES = 8 * 1024 * 1024;
 
 /**
- * A bound, non-blocking UDP socket over IPv4 or IPv6, with 8 MB of buffers. The caller closes it.
+ * A bound, non-blocking UDP socket over IPv4 or IPv6, with 8 MB of buffers each way. The caller closes it.
  * Throws a SystemError: EADDRINUSE when the port is taken, EADDRNOTAVAIL when the address is not this host's.
  */
 export function openUdpSocket(options: UdpSocketOptions): number {
@@ -106,7 +108,8 @@ export function openUdpSocket(options: UdpSocketOptions): number {
     setOption(fd, subject, level, name, IP_PMTUDISC_DONT);
     // The FORCE variants need CAP_NET_ADMIN, which a TAP needs as well; without it the default size has to do.
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(BUFFER_BYTES), 4);
-    libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(BUFFER_BYTES), 4);
+    // A socket that only sends is never read: what others send to it must not tie up memory.
+    libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(options.sendOnly ? 0 : BUFFER_BYTES), 4);
     if (options.gro) setOption(fd, subject, SOL_UDP, UDP_GRO, 1);
     libc.check(libc.bind(fd, address, address.length), subject, 'bind', bindAdvice(options.port));
   } catch (error) {

@@ -311,7 +311,8 @@ test('names what the port refuses, and counts every packet of a run', () => {
     tx_too_big: [libc.EMSGSIZE],
     tx_uplink_down: [libc.EIO, libc.ENETDOWN, libc.ENODEV],
     tx_unresolved: [libc.ENETUNREACH, libc.EHOSTUNREACH],
-    tx_uplink_error: [libc.EINVAL, libc.EPERM],
+    tx_refused: [libc.EPERM, libc.EACCES],
+    tx_uplink_error: [libc.EINVAL],
   };
   for (const [name, errors] of Object.entries(names)) {
     for (const failure of errors) {

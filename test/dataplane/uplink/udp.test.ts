@@ -187,7 +187,7 @@ test('counts what the kernel refuses, packet by packet', () => {
     nowhere,
     [1, 2, 3].map((seed) => packet(otherFrame(0x88cc, 100, seed))),
   );
-  assert.deepEqual(rig.device(0), { tx_uplink_error: 3, tx_writes: 4 });
+  assert.deepEqual(rig.device(0), { tx_refused: 3, tx_writes: 4 });
   const large = frame({ protocol: 'udp', payload: payload(65_490) });
   send(v4, [packet(large)]);
   assert.deepEqual(rig.device(0), { tx_too_big: 1, tx_writes: 1 });
