@@ -5,6 +5,9 @@ import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
 import { complain, print, printJson } from './output.ts';
 
+/** Unresolved VTEPs that the text names for each device. */
+const MOST_UNRESOLVED = 10;
+
 export const HELP = `Usage: uvxlan link [ show [ [ dev ] NAME ] ]
        uvxlan link add NAME type vxlan id VNI ...      the words of "uvxlan up", see uvxlan up --help
        uvxlan link set NAME type vxlan [ local ADDRESS ] [ remote ADDRESS ] [ dev NIC ] [ ttl N ] [ uplink KIND ]
@@ -112,10 +115,14 @@ function infoText(info: VxlanInfo): string {
 
 function ownText(own: LinkRecord['uvxlan']): string[] {
   const lines = [
-    `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers} fdb ${own.fdb_entries} nexthops ${own.nexthops}` +
+    `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
       ` unresolved ${own.nexthops_unresolved}`,
   ];
-  for (const { dst, reason } of own.unresolved ?? []) lines.push(`    unresolved ${dst} (${reason})`);
+  // A VTEP stands once, however many ports or VNIs it is sent to on.
+  const unresolved = [...new Set((own.unresolved ?? []).map(({ dst, reason }) => `    unresolved ${dst} (${reason})`))];
+  lines.push(...unresolved.slice(0, MOST_UNRESOLVED));
+  const more = unresolved.length - MOST_UNRESOLVED;
+  if (more > 0) lines.push(`    and ${more} more (uvxlan -j link show has all)`);
   return lines;
 }
 

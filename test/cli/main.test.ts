@@ -95,7 +95,7 @@ test('link show prints a device, its details and its counters', async (t) => {
     `7: flannel.1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc mq state UP mode DEFAULT group default qlen 1000
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff
     vxlan id 6 local 192.0.2.1 dev eth0 srcport 0 0 dstport 8472 nolearning ttl auto udpcsum
-    uvxlan uplink redirect (tunnel GSO works here) workers 2 fdb 3 nexthops 2 unresolved 1
+    uvxlan uplink redirect (tunnel GSO works here) workers 2 macs 3 nexthops 2 unresolved 1
     unresolved 192.0.2.9 (no answer from 192.0.2.9)
     RX:  bytes packets errors dropped missed  mcast
              0       0      0       0      0      0
@@ -112,6 +112,19 @@ test('link show prints a device, its details and its counters', async (t) => {
     stdout: '',
     stderr: 'uvxlan: Cannot find device "vx9"\n',
   });
+});
+
+test('link show -d names each VTEP that is not resolved once, and ten at most', async (t) => {
+  const link = fakeLink('v4');
+  const reason = 'no answer';
+  const unresolved = Array.from({ length: 24 }, (_, i) => ({ dst: `192.0.2.${1 + (i >> 1)}`, reason }));
+  unresolved.push({ dst: '192.0.2.1', reason: 'no route' });
+  const uvxlan = await commandLine(t, new FakeDaemon([{ ...link, uvxlan: { ...link.uvxlan, unresolved } }]));
+  const lines = (await uvxlan('link show -d')).stdout.trimEnd().split('\n').slice(4);
+  assert.equal(lines.length, 11);
+  assert.equal(lines[0], '    unresolved 192.0.2.1 (no answer)');
+  assert.equal(lines[9], '    unresolved 192.0.2.10 (no answer)');
+  assert.equal(lines[10], '    and 3 more (uvxlan -j link show has all)');
 });
 
 test('stats tells what each drop means, and shows the equation', async (t) => {
