@@ -9,6 +9,7 @@ export const HELP = `Usage: uvxlan stats [ [ dev ] NAME ]
 What each device has carried, and every packet that was not delivered, by reason:
 in + copies = out + drops, in each direction (tx: host to network, rx: network to host). Copies are what
 head-end replication and the segmentation of super-frames add. What arrives for no device is counted by its uplink.
+The equation is exact when nothing is in flight.
 Options:
   -d, -details    reasons that have not occurred too
   -j, -json       as JSON                    -p, -pretty    indented
