@@ -1,3 +1,5 @@
+import type { FdbState } from '../fdb/state.ts';
+import type { FdbEntry as AskedEntry } from '../fdb/writer.ts';
 import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 
 /**
@@ -8,8 +10,7 @@ import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 export const UPLINKS = ['auto', 'redirect', 'udp', 'raw'] as const;
 export type UplinkChoice = (typeof UPLINKS)[number];
 
-const FDB_STATES = ['permanent', 'static', 'dynamic'] as const;
-export type FdbState = (typeof FDB_STATES)[number];
+const FDB_STATES: readonly FdbState[] = ['permanent', 'static', 'dynamic'];
 
 /** The kernel's default destination port (drivers/net/vxlan: vxlan_port); IANA's is 4789. */
 export const DEFAULT_PORT = 8472;
@@ -44,16 +45,8 @@ export interface DeviceConfig {
   fdb: FdbEntry[];
 }
 
-/** One remote of one MAC, as asked for. Null: the device's own port and VNI, no particular NIC. */
-export interface FdbEntry {
-  mac: string;
-  /** May be null only where an entry is deleted: all remotes of the MAC. */
-  dst: string | null;
-  port: number | null;
-  vni: number | null;
-  via: string | null;
-  state: FdbState;
-}
+/** One remote of one MAC, as asked for, with nothing left out: null is the device's own port and VNI, and no particular NIC. */
+export type FdbEntry = Required<AskedEntry>;
 
 /** A value that a field does not take. `reason` continues a sentence that names the value: "70000 is out of range 0..65535". */
 export class WrongValue extends Error {

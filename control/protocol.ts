@@ -1,6 +1,9 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FdbRecord } from '../fdb/writer.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
+
+export type { FdbRecord };
 
 /**
  * What passes over the control socket. A request is one line of JSON, `{version, command, arguments}`; its reply is one line,
@@ -44,20 +47,6 @@ export type FdbArguments = FdbEntry & { dev: string };
 export interface FdbFilter {
   /** null: of all devices. */
   dev: string | null;
-}
-
-/** An FDB entry as `bridge -j fdb show` prints it. */
-export interface FdbRecord {
-  mac: string;
-  ifname: string;
-  dst: string;
-  /** Absent when it is the device's own; likewise vni and viaIf. */
-  port?: number;
-  vni?: number;
-  viaIf?: string;
-  flags: string[];
-  /** The empty string is what bridge prints for dynamic. */
-  state: 'permanent' | 'static' | '' | 'stale';
 }
 
 /** A VXLAN device as `ip -j -s -d link show` prints one, and what only uvxlan knows of it. */
