@@ -5,6 +5,7 @@ import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
 import { closeTap, createTap, type TapDevice, tapMac, tapName, tapNamespace } from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
+import { familyOf } from '../wire/address.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Host, type Link } from './host.ts';
@@ -181,5 +182,5 @@ export class VxlanDevice {
 
 /** What is left of the NIC's MTU, or of Ethernet's. */
 function defaultMtu({ nic, local }: Place): number {
-  return (nic?.mtu ?? 1500) - (local.includes(':') ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4);
+  return (nic?.mtu ?? 1500) - (familyOf(local) === 6 ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4);
 }

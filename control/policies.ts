@@ -2,6 +2,7 @@
  * Rules of this host that the kernel would apply to a tunnel's packets, and that the redirect uplink gets past: netfilter's (of
  * nftables and of both kinds of iptables) and IPsec policies. Rules are counted unless they are seen to leave the tunnel alone.
  */
+import { familyOf } from '../wire/address.ts';
 import type { Host } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 import { addressKey, type Direction, type Family, HOOKS, type Holds, type Packets } from './policies/conditions.ts';
@@ -107,12 +108,12 @@ export function policyKey({ direction, where, rule, effect }: Policy): string {
 function packetsOf(rules: HostRules, tunnel: Tunnel, direction: Direction): Packets {
   const { nic, vrf, local, port, remotes } = tunnel;
   const [first, end] = tunnel.sourcePorts;
-  const addresses = rules.addresses.get(nic)?.filter((address) => address.includes(':') === local.includes(':')) ?? [];
+  const addresses = rules.addresses.get(nic)?.filter((address) => familyOf(address) === familyOf(local)) ?? [];
   const keys = remotes?.map(addressKey).filter((key) => key !== undefined);
   return {
     direction,
     hook: HOOKS[direction][0],
-    family: local.includes(':') ? 'ip6' : 'ip',
+    family: familyOf(local) === 6 ? 'ip6' : 'ip',
     devices: vrf === undefined ? [nic] : [nic, vrf],
     local: addressKey(local)!,
     onlyAddress: addresses.length === 1 && addresses[0] === local,

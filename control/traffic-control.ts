@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { familyOf } from '../wire/address.ts';
 import type { Host, Link } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 
@@ -54,7 +55,8 @@ export async function addFilters(host: Host, nic: Link, uplink: string, local: s
     nicCookie: ON_NIC + randomBytes(9).toString('hex'),
     uplinkCookie: ON_UPLINK + randomBytes(9).toString('hex'),
   };
-  const [protocol, match] = local.includes(':') ? ['ipv6', vxlanMatch6(local, port)] : ['ip', vxlanMatch4(local, port)];
+  const [protocol, match] =
+    familyOf(local) === 6 ? ['ipv6', vxlanMatch6(local, port)] : ['ip', vxlanMatch4(local, port)];
   try {
     await addClsact(host, uplink);
     await addFilter(host, uplink, 'all', 'match u32 0 0', nic.name, filters.uplinkCookie);

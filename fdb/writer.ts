@@ -4,7 +4,7 @@
  *
  * Times are milliseconds of CLOCK_MONOTONIC; the table keeps them in whole seconds.
  */
-import { formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
+import { familyOf, formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
 import { answer, FdbError } from './error.ts';
 import { Lists } from './lists.ts';
 import {
@@ -265,7 +265,7 @@ export class FdbWriter {
     const { high, low } = macOf(entry.mac);
     const hop = this.#hop(device, entry);
     if (hop === undefined) throw answer('EINVAL');
-    if (hop.ip.includes(':') !== (this.#device(device).family === 6)) throw answer('EAFNOSUPPORT');
+    if (familyOf(hop.ip) !== this.#device(device).family) throw answer('EAFNOSUPPORT');
     return { high, low, hop, bits: STATE_BITS[entry.state ?? 'permanent'] };
   }
 

@@ -42,7 +42,7 @@ export function parseIp(text: string): Uint8Array | undefined {
   return parseIpv4(text) ?? parseIpv6(text);
 }
 
-/** The IP version of an address that parseIp() takes. */
+/** The IP version of an address that parseIp() takes, with or without a prefix length. */
 export function familyOf(address: string): 4 | 6 {
   return address.includes(':') ? 6 : 4;
 }

@@ -9,6 +9,7 @@
 //     routes: { left: ['default via 192.0.2.254'], right: ['default via 203.0.113.254'] },
 //   })
 
+import { familyOf } from '../../wire/address.ts';
 import { addDirectory, addNamespace, namespacePath, removeDirectory, removeNamespaces } from './namespace.ts';
 import { type Command, Process, type Result, type RunOptions, run, runSync, words } from './process.ts';
 
@@ -198,6 +199,6 @@ export class Network {
 function configure(host: Host, device: string, addresses: readonly string[]): void {
   host.ip(`link set ${device} up`);
   for (const address of addresses) {
-    host.ip(`address add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
+    host.ip(`address add ${address} dev ${device}${familyOf(address) === 6 ? ' nodad' : ''}`);
   }
 }

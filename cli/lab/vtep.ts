@@ -1,6 +1,7 @@
 // The two ends of an overlay: the kernel's vxlan device or uvxlan, behind one face, so that a test runs with either.
 
 import { fileURLToPath } from 'node:url';
+import { familyOf } from '../../wire/address.ts';
 import type { Host } from './network.ts';
 import { type Command, type Process, type Result, type RunOptions, words } from './process.ts';
 
@@ -79,7 +80,7 @@ function configured(host: Host, device: string, options: VtepOptions, fdb: Vtep[
   const addresses = words(options.addresses);
   host.ip(`link set ${device} address ${options.mac} up`);
   for (const address of addresses) {
-    host.ip(`address add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
+    host.ip(`address add ${address} dev ${device}${familyOf(address) === 6 ? ' nodad' : ''}`);
   }
   const bare = addresses.map((address) => address.split('/')[0]!);
   return { host, device, local: options.local, addresses: bare, mac: options.mac, fdb };
