@@ -4,6 +4,7 @@ import { FdbError } from '../fdb/error.ts';
 import { VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { FdbWriter } from '../fdb/writer.ts';
+import { familyOf } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
@@ -78,8 +79,7 @@ export class Forwarding {
   addDevice(device: VxlanDevice): void {
     const { index, name, config, place } = device;
     this.#devices.set(index, device);
-    const family = place.local.includes(':') ? 6 : 4;
-    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family });
+    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family: familyOf(place.local) });
     if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
     // A MAC that may have several remotes is named once for each of them.
     for (const entry of config.fdb) this.change('append', device, entry);
@@ -88,8 +88,7 @@ export class Forwarding {
   /** The device has another uplink, NIC, address, name or remote: finds the way to each of its next hops again. */
   moveDevice(device: VxlanDevice, oldRemote: string | null): void {
     const { index, name, config, place } = device;
-    const family = place.local.includes(':') ? 6 : 4;
-    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family });
+    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family: familyOf(place.local) });
     for (const [nextHop, hop] of this.#nextHops) {
       if (hop.device !== device) continue;
       this.#resolver.release(nextHop);
@@ -174,7 +173,7 @@ export class Forwarding {
     const { local, nic } = device.place;
     this.#publish(index, undefined);
     if (device.uplink.kind !== 'redirect') return;
-    if (local.includes(':')) this.#hearTooBig();
+    if (familyOf(local) === 6) this.#hearTooBig();
     this.#resolver.add(index, { remote: ip, local, dev: via || nic!.name });
   }
 
@@ -206,11 +205,11 @@ export class Forwarding {
       port,
       vni,
       mtu: path?.mtu ?? 0,
-      ttl: ttl || this.#defaultTtl[local.includes(':') ? 6 : 4],
+      ttl: ttl || this.#defaultTtl[familyOf(local)],
       tos: 0,
       df: false,
       // On IPv6 `noudpcsum` does not apply (Linux: vxlan's udp6zerocsumtx is a flag of its own).
-      udpChecksum: udpcsum || local.includes(':'),
+      udpChecksum: udpcsum || familyOf(local) === 6,
       uplink: device.uplink.index,
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);

@@ -7,7 +7,7 @@ import * as libc from '../system/libc.ts';
 import { openUdpSocket } from '../system/socket.ts';
 import { closeTap, createTap, type TapDevice, tapName } from '../system/tun.ts';
 import { VNET_TUNNEL } from '../system/vnet.ts';
-import { parseIp } from '../wire/address.ts';
+import { familyOf, parseIp } from '../wire/address.ts';
 import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
@@ -174,9 +174,8 @@ function closeSockets({ receivers, senders }: Sockets): void {
 }
 
 /** The source ports that a request stands for, the second exclusive. */
-export function sourcePortRange([low, high]: readonly [number, number]): [number, number] {
+function sourcePortRange([low, high]: readonly [number, number]): [number, number] {
   if (low < high) return [low, high];
-  if (low > 0) return [low, low + 1];
   const [first, last] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'latin1')
     .trim()
     .split(/\s+/)
@@ -195,7 +194,7 @@ async function choose(host: Host, capabilities: Capabilities, request: UplinkReq
   const { choice, nic, local, port } = request;
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   if (choice === 'raw') {
-    if (local.includes(':')) throw new Error("uplink raw sends IPv4 only: use 'uplink udp' with IPv6 addresses");
+    if (familyOf(local) === 6) throw new Error("uplink raw sends IPv4 only: use 'uplink udp' with IPv6 addresses");
     loadPackage();
     return { kind: 'raw', reason: 'asked for; one packet a call, on the main thread' };
   }
@@ -218,7 +217,7 @@ export function tunnelOf(request: UplinkWish, remotes: readonly string[]): Tunne
 }
 
 /** Why `auto` takes udp on a host with these policies. */
-export function policyReason(policies: readonly Policy[], port: number): string {
+function policyReason(policies: readonly Policy[], port: number): string {
   const more = policies.length > 1 ? ` (and ${policies.length - 1} more)` : '';
   return `redirect would get past a policy of this host: ${policySentence(policies[0], port)}${more}`;
 }
@@ -319,7 +318,7 @@ function spec(
     offloads: { tunnelGso, udpGso: uso },
     socketGso: udpGso,
     port,
-    family: local.includes(':') ? 6 : 4,
+    family: familyOf(local),
     sourcePorts: sourcePortRange(sourcePorts),
     largestFrame: (nic?.mtu ?? ETHERNET_MTU) + FRAMING,
     receiver,

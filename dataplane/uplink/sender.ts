@@ -267,7 +267,7 @@ export abstract class Sender {
       const words = (VNET_ROOM + outer) >> 2;
       const to = start >> 2;
       const from = record + TEMPLATE;
-      // As in NextHopReader: on ARM plain loads may be later than the second look at the sequence.
+      // As in loadWord(): on ARM plain loads may be later than the second look at the sequence.
       if (ORDERED_LOADS) for (let i = 0; i < words; i++) u32[to + i] = records[from + i];
       else for (let i = 0; i < words; i++) u32[to + i] = Atomics.load(records, from + i);
       u16[(at - 2) >> 1] = loadWord(records, from + words);

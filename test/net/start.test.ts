@@ -37,7 +37,7 @@ function refused({ status, stdout, stderr }: Result, sentence: RegExp, expected 
 const CASES: Record<string, { arrange?: (host: Host) => unknown; words?: string; says: RegExp; status?: number }> = {
   'a device of that name exists': {
     arrange: (host) => host.ip('link add flannel.1 type bridge'),
-    says: /flannel\.1.*EBUSY; a device of that name exists: .*ip link del flannel\.1/,
+    says: /flannel\.1.*EBUSY; a device of that name exists: choose another name .*ip link show flannel\.1/,
   },
   'the port is held by the kernel’s vxlan': {
     arrange: (host) =>
