@@ -115,7 +115,7 @@ function infoText(info: VxlanInfo): string {
 
 function ownText(own: LinkRecord['uvxlan']): string[] {
   const lines = [
-    `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
+    `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers}${own.worker_restarts ? ` restarts ${own.worker_restarts}` : ''} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
       ` unresolved ${own.nexthops_unresolved}`,
   ];
   // A VTEP stands once, however many ports or VNIs it is sent to on.

@@ -166,7 +166,11 @@ export class Daemon implements DaemonHandlers {
   }
 
   linkShow(name: string | null): Promise<LinkRecord[]> {
-    return Promise.all(this.#select(name).map((device) => device.record(this.#forwarding.state(device))));
+    return Promise.all(
+      this.#select(name).map((device) =>
+        device.record({ worker_restarts: this.#pool.restarts, ...this.#forwarding.state(device) }),
+      ),
+    );
   }
 
   async linkAdd(config: DeviceConfig): Promise<void> {

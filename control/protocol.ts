@@ -73,6 +73,8 @@ export interface LinkRecord {
     /** Rules of the host that a redirect uplink gets past; absent with other uplinks. */
     policies?: number;
     workers: number;
+    /** How often a worker of the daemon failed and was started again. */
+    worker_restarts?: number;
     /** Number of FDB entries and of next hops; how many of the latter have no MAC address yet. */
     fdb_entries: number;
     nexthops: number;

@@ -167,6 +167,7 @@ for (const uplink of UPLINKS) {
     assert.match(left.daemon.output, /worker 0 failed and is started again/);
     assert.match(left.daemon.output, /worker 1 failed and is started again/);
     assert.equal((await ping(left.host, right.addresses[0]!)).received, 3);
+    assert.match((await uvxlan(left.host, 'link show -d')).stdout, /workers 2 restarts 4 /);
     assertBalanced(await restingStats(left.host));
     assert.deepEqual(await left.daemon.stop('SIGTERM', 2_000), { status: 0, signal: null });
   });
