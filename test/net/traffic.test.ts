@@ -49,7 +49,11 @@ async function pings(left: Vtep, right: Vtep): Promise<void> {
   for (const address of right.addresses) {
     // 8,000 and 60,000 bytes go in inner fragments.
     for (const size of [56, 8_000, 60_000]) {
-      const { received, duplicates } = await ping(left.host, address, { count: 5, interval: size > 10_000 ? 0.1 : 0.01, size });
+      const { received, duplicates } = await ping(left.host, address, {
+        count: 5,
+        interval: size > 10_000 ? 0.1 : 0.01,
+        size,
+      });
       assert.deepEqual({ received, duplicates }, { received: 5, duplicates: 0 }, `${size} bytes to ${address}`);
     }
   }
