@@ -116,7 +116,7 @@ function infoText(info: VxlanInfo): string {
 function ownText(own: LinkRecord['uvxlan']): string[] {
   const lines = [
     `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers}${own.worker_restarts ? ` restarts ${own.worker_restarts}` : ''} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
-      ` unresolved ${own.nexthops_unresolved}`,
+      ` unresolved ${own.nexthops_unresolved}${own.policies ? ` policies ${own.policies} (rules of this host that redirect gets past)` : ''}`,
   ];
   // A VTEP stands once, however many ports or VNIs it is sent to on.
   const unresolved = [...new Set((own.unresolved ?? []).map(({ dst, reason }) => `    unresolved ${dst} (${reason})`))];

@@ -262,6 +262,7 @@ export class Daemon implements DaemonHandlers {
       this.#tellMac(device);
       this.#forwarding.addDevice(device);
       await this.#pool.addDevice(device.specs(this.#capabilities));
+      this.#uplinks.remotesChanged();
       return device;
     } catch (error) {
       const device = this.#devices.get(index);
@@ -302,6 +303,7 @@ export class Daemon implements DaemonHandlers {
     device.place = place;
     if (moved) await this.#changeUplink(device, uplink);
     this.#forwarding.moveDevice(device, remote);
+    this.#uplinks.remotesChanged();
     await device.followMtu();
     if (moved) await this.#uplinks.release();
   }
@@ -405,8 +407,10 @@ function findNic(nic: Link, links: readonly Link[]): Link | undefined {
 }
 
 function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
-  const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum } = config;
-  return { choice, nic, local, port, sourcePorts, ttl, udpChecksum };
+  const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum, remote, fdb } = config;
+  // Policies of the host may concern these VTEPs only, and hold from the first packet on.
+  const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
+  return { choice, nic, local, port, sourcePorts, ttl, udpChecksum, remotes };
 }
 
 function isIpv6(address: string | null): boolean {

@@ -25,7 +25,7 @@ export interface UplinkSetOptions {
 
 const MAX_UPLINKS = 64;
 /** From a change of the FDB to another look at the host's policies. */
-const REMOTES_MILLISECONDS = 500;
+const REMOTES_MILLISECONDS = 50;
 
 export class UplinkSet {
   readonly #options: UplinkSetOptions;

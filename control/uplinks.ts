@@ -198,6 +198,9 @@ async function choose(host: Host, capabilities: Capabilities, request: UplinkReq
     loadPackage();
     return { kind: 'raw', reason: 'asked for; one packet a call, on the main thread' };
   }
+  if (choice === 'auto' && !capabilities.uso && capabilities.udpGso) {
+    return { kind: 'udp', reason: 'without USO (Linux 6.2) it is faster than redirect' };
+  }
   const obstacle = await redirectObstacle(host, capabilities, nic);
   if (obstacle === undefined) {
     const { policies, notes } = await findPolicies(host, tunnelOf(request, request.remotes ?? []));

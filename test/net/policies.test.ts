@@ -8,7 +8,7 @@ import { mkdirSync, symlinkSync } from 'node:fs';
 import test, { type TestContext } from 'node:test';
 import { type Host as LabHost, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { uvxlan, uvxlanVtep } from '../../cli/lab/vtep.ts';
+import { uvxlan, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import { Host } from '../../control/host.ts';
 import { findPolicies, policySentence, readRules, type Tunnel } from '../../control/policies.ts';
 import { type PolicyChange, PolicyWatch } from '../../control/policy-watch.ts';
@@ -419,6 +419,24 @@ test('auto keeps to the policies of the host, redirect is warned of them', {
   const asked = await start('redirect');
   assert.equal(asked.uplink, 'redirect');
   assert.equal(asked.policies, 1);
+});
+
+test('a policy for one VTEP holds from the first packet on, and for a VTEP that comes later', { skip }, async (t) => {
+  const { left } = build(t);
+  const template = 'tmpl proto esp mode transport';
+  left.ip(`xfrm policy add src 192.0.2.1 dst 192.0.2.2 proto udp dir out ${template}`);
+  const daemon = await uvxlanUp(left, 'vx id 1 local 192.0.2.1 remote 192.0.2.2 dev eth0 dstport 8472');
+  assert.match(
+    daemon.stdout,
+    /vx is up: .* uplink udp \(redirect would get past a policy .* encrypts outgoing UDP 8472/,
+  );
+  await daemon.stop();
+  const later = await uvxlanUp(left, 'vx id 1 local 192.0.2.1 dev eth0 dstport 8472');
+  assert.match(later.stdout, /vx is up: .* uplink redirect /);
+  await uvxlan(left, 'fdb append 00:00:00:00:00:00 dev vx dst 192.0.2.2');
+  await later.waitFor(/vx: uplink udp from now on .* encrypts outgoing UDP 8472/, 3_000);
+  await uvxlan(left, 'link set vx uplink redirect');
+  await later.waitFor(/uplink redirect gets past a policy of this host: .* encrypts outgoing UDP 8472/, 3_000);
 });
 
 test('changes are told within a second, each policy once', { skip }, async (t) => {
