@@ -4,7 +4,7 @@ import { clear } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
-import { macHigh, macLow } from '../wire/address.ts';
+import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
@@ -201,7 +201,7 @@ export class Daemon implements DaemonHandlers {
         );
       }
       const place = await findPlace(this.#host, config);
-      if (isIpv6(place.local) !== isIpv6(device.place.local)) {
+      if (familyOf(place.local) !== familyOf(device.place.local)) {
         throw new CommandError(
           `${name}: New address family does not match old one: remove it and add it again`,
           'EOPNOTSUPP',
@@ -274,10 +274,10 @@ export class Daemon implements DaemonHandlers {
 
   /** The kernel's rule: one device for a VNI, port and family (vxlan_config_validate: EEXIST). */
   #refuseTwin({ name, id, dstport, local, remote }: DeviceConfig): void {
-    const family = isIpv6(local) || isIpv6(remote);
+    const family = familyOf(local ?? remote ?? '');
     for (const { config, place } of this.#devices.values()) {
       if (config.name === name) throw new CommandError(`${name}: a device of that name exists`, 'EEXIST');
-      if (config.id === id && config.dstport === dstport && isIpv6(place.local) === family) {
+      if (config.id === id && config.dstport === dstport && familyOf(place.local) === family) {
         throw new CommandError(
           `${name}: A VXLAN device with the specified VNI already exists: ${config.name}`,
           'EEXIST',
@@ -301,19 +301,19 @@ export class Daemon implements DaemonHandlers {
     const { remote } = device.config;
     device.config = config;
     device.place = place;
-    if (moved) await this.#changeUplink(device, uplink);
-    this.#forwarding.moveDevice(device, remote);
+    if (moved) await this.#changeUplink(device, uplink, remote);
+    else this.#forwarding.moveDevice(device, remote);
     this.#uplinks.remotesChanged();
     await device.followMtu();
     if (moved) await this.#uplinks.release();
   }
 
-  /** Traffic goes over another uplink from now on; the old one is the caller's to close. */
-  async #changeUplink(device: VxlanDevice, uplink: Uplink): Promise<void> {
+  /** Traffic goes over another uplink from now on; the old one is the caller's to close. `remote` is the one until now. */
+  async #changeUplink(device: VxlanDevice, uplink: Uplink, remote = device.config.remote): Promise<void> {
     device.uplink = uplink;
     await this.#pool.removeDevice(device.index);
     await this.#pool.addDevice(device.specs(this.#capabilities));
-    this.#forwarding.moveDevice(device, device.config.remote);
+    this.#forwarding.moveDevice(device, remote);
   }
 
   /** Something on the host has changed: devices and uplinks take over what concerns them. */
@@ -411,8 +411,4 @@ function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
   // Policies of the host may concern these VTEPs only, and hold from the first packet on.
   const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum, remotes };
-}
-
-function isIpv6(address: string | null): boolean {
-  return address?.includes(':') ?? false;
 }

@@ -31,7 +31,7 @@ import {
   PROTOCOL_UDP,
 } from '../wire/ipv4.ts';
 import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH } from '../wire/ipv6.ts';
-import { innerLayout, layoutNetwork, layoutProtocol, layoutTransport } from '../wire/layout.ts';
+import { innerLayout, ipEnd, layoutNetwork, layoutProtocol, layoutTransport } from '../wire/layout.ts';
 import {
   TCP_ACK,
   TCP_CHECKSUM,
@@ -105,8 +105,7 @@ export class Coalescer {
       const transport = layoutTransport(layout);
       const ip = frame + network;
       const ipv4 = u8[ip] >> 4 === 4;
-      const total =
-        network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
+      const total = ipEnd(u8, frame, network);
       const tcp = protocol === PROTOCOL_TCP;
       if (total <= length && total >= transport + (tcp ? TCP_HEADER : UDP_HEADER)) {
         // Options and extension headers are not compared, so what has any is not merged. A merged frame gets an IPv4

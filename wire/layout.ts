@@ -1,7 +1,23 @@
 /** Where the headers of an inner frame are, for whoever wants its transport header: checksums, coalescing, printing. */
+import { get16 } from './bytes.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, etherType, networkOffset } from './ethernet.ts';
-import { IPV4_PROTOCOL, ipv4HeaderLength, ipv4IsFragment, ipv4IsWhole, PROTOCOL_TCP, PROTOCOL_UDP } from './ipv4.ts';
-import { ipv6IsWhole, ipv6Transport, isExtensionHeader, PROTOCOL_FRAGMENT } from './ipv6.ts';
+import {
+  IPV4_PROTOCOL,
+  IPV4_TOTAL_LENGTH,
+  ipv4HeaderLength,
+  ipv4IsFragment,
+  ipv4IsWhole,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from './ipv4.ts';
+import {
+  IPV6_HEADER,
+  IPV6_PAYLOAD_LENGTH,
+  ipv6IsWhole,
+  ipv6Transport,
+  isExtensionHeader,
+  PROTOCOL_FRAGMENT,
+} from './ipv6.ts';
 import { TCP_HEADER } from './tcp.ts';
 import { UDP_HEADER } from './udp.ts';
 
@@ -47,4 +63,14 @@ export function layoutNetwork(layout: number): number {
 
 export function layoutProtocol(layout: number): number {
   return layout & 0xff;
+}
+
+/**
+ * End of the IP packet whose header is at `network`, counted from the frame's first byte, as its length field tells it: short
+ * frames are padded.
+ */
+export function ipEnd(bytes: Uint8Array, frame: number, network: number): number {
+  const ip = frame + network;
+  if (bytes[ip] >> 4 === 4) return network + get16(bytes, ip + IPV4_TOTAL_LENGTH);
+  return network + IPV6_HEADER + get16(bytes, ip + IPV6_PAYLOAD_LENGTH);
 }

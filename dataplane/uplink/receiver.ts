@@ -24,11 +24,9 @@ import {
   UDP_GRO,
 } from '../../system/socket.ts';
 import { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
-import { get16 } from '../../wire/bytes.ts';
 import { pseudoSum4, pseudoSum6 } from '../../wire/checksum.ts';
-import { IPV4_TOTAL_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP } from '../../wire/ipv4.ts';
-import { IPV6_HEADER, IPV6_PAYLOAD_LENGTH } from '../../wire/ipv6.ts';
-import { innerLayout, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
+import { PROTOCOL_TCP, PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { innerLayout, ipEnd, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
 import { TCP_CHECKSUM, tcpHeaderLength } from '../../wire/tcp.ts';
 import { UDP_CHECKSUM, UDP_HEADER } from '../../wire/udp.ts';
 import { VXLAN_HEADER } from '../../wire/vxlan.ts';
@@ -161,8 +159,7 @@ export class UdpReceiver {
     const transport = layoutTransport(layout);
     const ip = frame + network;
     const ipv4 = u8[ip] >> 4 === 4;
-    const total =
-      network + (ipv4 ? get16(u8, ip + IPV4_TOTAL_LENGTH) : IPV6_HEADER + get16(u8, ip + IPV6_PAYLOAD_LENGTH));
+    const total = ipEnd(u8, frame, network);
     if (total !== length) return false;
     const tcp = protocol === PROTOCOL_TCP;
     if (!tcp && segment === 0) return false; // a large datagram: a super-frame of them has a size (Linux: udp_cmsg_recv)

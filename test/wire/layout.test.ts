@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { innerLayout, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
+import { innerLayout, ipEnd, layoutNetwork, layoutProtocol, layoutTransport } from '../../wire/layout.ts';
 import { guarded, hex, placed } from './canvas.ts';
 
 const MACS = '020000000002 020000000001';
@@ -57,4 +57,13 @@ test('random frames are read within their length', () => {
       assert.ok(found === 0 || found[1] <= frame.length);
     }),
   );
+});
+
+test('tells where the IP packet ends, whatever the frame is padded to', () => {
+  const ipv4 = new Uint8Array(80).fill(0xa5);
+  ipv4.set([0x45, 0, 0, 30], 14);
+  assert.equal(ipEnd(ipv4, 0, 14), 44);
+  const ipv6 = new Uint8Array(80).fill(0xa5);
+  ipv6.set([0x60, 0, 0, 0, 0, 7], 2 + 18);
+  assert.equal(ipEnd(ipv6, 2, 18), 18 + 40 + 7);
 });
