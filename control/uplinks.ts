@@ -191,10 +191,9 @@ interface Choice {
 }
 
 async function choose(host: Host, capabilities: Capabilities, request: UplinkRequest): Promise<Choice> {
-  const { choice, nic, local, port } = request;
+  const { choice, nic, port } = request;
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   if (choice === 'raw') {
-    if (familyOf(local) === 6) throw new Error("uplink raw sends IPv4 only: use 'uplink udp' with IPv6 addresses");
     loadPackage();
     return { kind: 'raw', reason: 'asked for; one packet a call, on the main thread' };
   }

@@ -24,7 +24,7 @@ export class MainThreadWorker {
   }
 
   addUplink(spec: UplinkSpec): void {
-    const port = new RawPort(this.#worker.memory, this.#worker.sum);
+    const port = new RawPort(this.#worker.memory, this.#worker.sum, spec.family);
     this.#ports.set(spec.index, port);
     this.#worker.addRawUplink(spec, port);
   }

@@ -29,7 +29,9 @@ import {
   type WorkerReport,
   type WorkerTask,
 } from './task.ts';
-import { FrameUplink, takeUplinkArena } from './uplink/frame.ts';
+import { FrameUplink, type FrameUplinkOptions, takeUplinkArena } from './uplink/frame.ts';
+import { RawUplink } from './uplink/raw.ts';
+import type { RawPort } from './uplink/raw-port.ts';
 import { ReceiveBuffers, UdpReceiver } from './uplink/receiver.ts';
 import { UdpUplink } from './uplink/udp.ts';
 import type { Uplink } from './uplink/uplink.ts';
@@ -98,24 +100,30 @@ export class Worker {
   }
 
   /** The raw uplink: sends through the port, receives on the socket. */
-  addRawUplink(spec: UplinkSpec, port: Port): void {
-    const scope = block(this.#index, FIRST_UPLINK_SCOPE + spec.index);
-    const receiver = new UdpReceiver(spec.receiver, this.#receiveBuffers, this.#counters, scope, spec.largestFrame);
-    this.addFrameUplink(spec, port, undefined, receiver);
+  addRawUplink(spec: UplinkSpec, port: RawPort): void {
+    const options = this.#frameOptions(spec, true);
+    const { memory, sum } = this;
+    const receiver = new UdpReceiver(
+      spec.receiver,
+      this.#receiveBuffers,
+      this.#counters,
+      options.scope,
+      spec.largestFrame,
+    );
+    const uplink = new RawUplink(port, memory, sum, this.#counters, this.#nextHops, options);
+    this.#register(spec, uplink, false, receiver);
   }
 
   /** Adds an uplink of whole frames over any port: the redirect uplink's TAP, or an in-memory link. */
   addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: UdpUplink, slow?: UdpReceiver): void {
-    const options = {
-      isHostPath: spec.kind === 'raw',
-      offloads: spec.offloads,
-      port: spec.port,
-      sourcePorts: spec.sourcePorts,
-      scope: block(this.#index, FIRST_UPLINK_SCOPE + spec.index),
-      arena: this.#uplinkArena,
-    };
+    const options = this.#frameOptions(spec, false);
     const uplink = new FrameUplink(port, this.memory, this.sum, this.#counters, this.#nextHops, options, viaHost);
     this.#register(spec, uplink, false, slow);
+  }
+
+  #frameOptions({ offloads, port, sourcePorts, index }: UplinkSpec, isHostPath: boolean): FrameUplinkOptions {
+    const scope = block(this.#index, FIRST_UPLINK_SCOPE + index);
+    return { isHostPath, offloads, port, sourcePorts, scope, arena: this.#uplinkArena };
   }
 
   #register(spec: UplinkSpec, uplink: Uplink, maybeUnfinished: boolean, slow?: UdpReceiver): void {

@@ -78,6 +78,12 @@ const names = new Map(Object.entries(os.constants.errno).map(([name, code]) => [
 /** 'ENODEV' for 19; the number as text where the platform has no name for it. */
 export const errnoName = (code: number): string => names.get(code) ?? `errno ${code}`;
 
+const strerror = library.func('const char* strerror(int)') as (code: number) => string;
+const texts = new Map(Object.values(os.constants.errno).map((code) => [strerror(code), code]));
+
+/** 90 for 'Message too long', where a library passes on no more than the C library's text; EINVAL where it is none. */
+export const errnoOf = (text: string): number => texts.get(text) ?? os.constants.errno.EINVAL;
+
 export const {
   EAGAIN,
   EBUSY,

@@ -6,9 +6,10 @@
 import { createRequire } from 'node:module';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM, VNET_CHECKSUM_OFFSET, VNET_CHECKSUM_START, VNET_FLAGS, VNET_TUNNEL } from '../../system/vnet.ts';
-import { formatIpv4 } from '../../wire/address.ts';
+import { formatIpv4, formatIpv6 } from '../../wire/address.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
-import { IPV4_DESTINATION, PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { IPV4_DESTINATION } from '../../wire/ipv4.ts';
+import { IPV6_DESTINATION } from '../../wire/ipv6.ts';
 import { finishChecksum, type Sum } from '../checksum.ts';
 import { IOVEC, LARGEST_FRAME, type PacketMemory } from '../memory.ts';
 import type { Port } from '../port.ts';
@@ -16,15 +17,16 @@ import type { Port } from '../port.ts';
 /** What we use of the package. */
 interface RawSocket {
   send(packet: Buffer, offset: number, length: number, address: string, done: (error: Error | null) => void): void;
-  setOption(level: number, option: number, value: number): void;
   on(event: 'error', listener: (error: Error) => void): void;
   close(): void;
 }
 interface RawSocketModule {
-  createSocket(options: { protocol: number }): RawSocket;
-  readonly SocketLevel: { readonly IPPROTO_IP: number };
-  readonly SocketOption: { readonly IP_HDRINCL: number };
+  createSocket(options: { protocol: number; addressFamily: number }): RawSocket;
+  readonly AddressFamily: { readonly IPv4: number; readonly IPv6: number };
 }
+
+/** IPPROTO_RAW: the IP header is ours, in either family, and nothing is ever received (raw(7); Linux: inet6_create). */
+const PROTOCOL_RAW = 255;
 
 /** Packets that wait for the event loop; further ones are refused with ENOBUFS. */
 const MAX_QUEUED = 1024;
@@ -34,18 +36,23 @@ export class RawPort implements Port {
   readonly #memory: PacketMemory;
   readonly #sum: Sum;
   readonly #socket: RawSocket;
+  readonly #family: 4 | 6;
   readonly #gathered: number;
+  /** Whose the packets are that are written now; `onRefused` gets it back. */
+  scope = 0;
+  /** Called when the kernel has refused a packet that `write` had taken. */
+  onRefused: (scope: number, errno: number) => void = () => {};
   #queued = 0;
   #errno = 0;
 
   /** Throws when the package is not installed: it is optional, and compiled at install. */
-  constructor(memory: PacketMemory, sum: Sum) {
+  constructor(memory: PacketMemory, sum: Sum, family: 4 | 6) {
     this.#memory = memory;
     this.#sum = sum;
+    this.#family = family;
     this.#gathered = memory.take(LARGEST_FRAME);
-    const raw = loadPackage();
-    this.#socket = raw.createSocket({ protocol: PROTOCOL_UDP });
-    this.#socket.setOption(raw.SocketLevel.IPPROTO_IP, raw.SocketOption.IP_HDRINCL, 1);
+    const { createSocket, AddressFamily } = loadPackage();
+    this.#socket = createSocket({ protocol: PROTOCOL_RAW, addressFamily: AddressFamily[`IPv${family}`] });
     this.#socket.on('error', () => {}); // of one packet: its own callback tells
   }
 
@@ -65,8 +72,13 @@ export class RawPort implements Port {
     const ip = frame + ETHER_HEADER;
     // A copy: the package sends later, when packet memory is in use for others.
     const packet = Buffer.from(u8.slice(ip, at + length));
+    const { scope } = this;
+    const to = this.#family === 4 ? formatIpv4(packet, IPV4_DESTINATION) : formatIpv6(packet, IPV6_DESTINATION);
     this.#queued++;
-    this.#socket.send(packet, 0, packet.length, formatIpv4(packet, IPV4_DESTINATION), () => this.#queued--);
+    this.#socket.send(packet, 0, packet.length, to, (error) => {
+      this.#queued--;
+      if (error) this.onRefused(scope, libc.errnoOf(error.message));
+    });
     return length;
   }
 
