@@ -290,7 +290,7 @@ export class Daemon implements DaemonHandlers {
     this.#devices.delete(device.index);
     await this.#pool.removeDevice(device.index);
     this.#forwarding.removeDevice(device);
-    device.close();
+    device.remove();
     await this.#uplinks.release();
   }
 

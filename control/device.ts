@@ -3,7 +3,15 @@ import { fstatSync, statSync } from 'node:fs';
 import type { DeviceSpec } from '../dataplane/task.ts';
 import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
-import { closeTap, createTap, type TapDevice, tapMac, tapName, tapNamespace } from '../system/tun.ts';
+import {
+  closeTap,
+  createTap,
+  setPersistent,
+  type TapDevice,
+  tapMac,
+  tapName,
+  tapNamespace,
+} from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
 import { familyOf } from '../wire/address.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
@@ -80,13 +88,16 @@ export class VxlanDevice {
     place: Place,
     uplink: Uplink,
   ): Promise<VxlanDevice> {
-    const tap = createTap(config.name, uplink.specs.length, VNET_PLAIN, overlayOffloads(capabilities));
+    const left = config.persist && (await refuseForeign(host, config.name));
+    const tap = createTap(config.name, uplink.specs.length, VNET_PLAIN, overlayOffloads(capabilities), config.persist);
     const device = new VxlanDevice(index, config, place, uplink, tap, host);
     try {
       const address = config.address === null ? {} : { address: config.address };
+      if (config.persist && !left) await keep(host, tap);
       await host.setLink(config.name, { mtu: device.#mtu, ...address, gsoMaxSize: GSO_MAX_SIZE, up: true });
     } catch (error) {
-      closeTap(tap);
+      if (left) device.close();
+      else device.remove();
       throw error;
     }
     return device;
@@ -175,9 +186,38 @@ export class VxlanDevice {
     }
   }
 
+  /** A persistent TAP stays, with its addresses, routes and permanent neighbours. */
   close(): void {
     closeTap(this.#tap);
   }
+
+  /** Takes a persistent TAP away as well. */
+  remove(): void {
+    // A TAP that somebody has deleted is not there to be told.
+    if (this.config.persist && this.mac()) setPersistent(this.#tap, false);
+    this.close();
+  }
+}
+
+/** By which a persistent TAP is known to be uvxlan's, whoever looks: `ip link show` prints it. */
+export const TAP_ALIAS = 'uvxlan';
+
+/** Whether there is a persistent TAP of ours to take over. Throws CommandError when the name is somebody else's. */
+async function refuseForeign(host: Host, name: string): Promise<boolean> {
+  const link = await host.link(name);
+  if (!link) return false;
+  if (link.kind !== 'tun' || link.alias !== TAP_ALIAS) {
+    const advice = `if nothing uses it any more, remove it: ip link del ${name}`;
+    throw new CommandError(`${name}: a device of that name exists that is not uvxlan's; ${advice}`, 'EEXIST');
+  }
+  return true;
+}
+
+/** Makes a new TAP outlive this process. IPv6 gives it no address by itself: its multicast would find nobody in the FDB. */
+async function keep(host: Host, tap: TapDevice): Promise<void> {
+  await host.setNoIpv6Address(tap.name);
+  await host.setLink(tap.name, { alias: TAP_ALIAS });
+  setPersistent(tap, true);
 }
 
 /** What is left of the NIC's MTU, or of Ethernet's. */

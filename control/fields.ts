@@ -40,6 +40,8 @@ export interface DeviceConfig {
   /** null: the NIC's MTU less the outer headers. */
   mtu: number | null;
   uplink: UplinkChoice;
+  /** The TAP outlives the daemon, and the next one takes it over. */
+  persist: boolean;
   /** null: one for each core, up to 4. */
   workers: number | null;
   fdb: FdbEntry[];
@@ -77,6 +79,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
   mtu: integer(68, 65521),
   uplink: oneOf(UPLINKS),
+  persist: boolean,
   workers: integer(1, 64),
 };
 

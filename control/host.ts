@@ -19,6 +19,8 @@ export interface Link {
   master: string | undefined;
   /** Largest super-frame in bytes; only where details were read. */
   gsoMaxSize: number | undefined;
+  /** `ip link set DEV alias TEXT`. */
+  alias: string | undefined;
 }
 
 export interface Address {
@@ -71,6 +73,7 @@ export interface LinkSettings {
   mtu?: number;
   address?: string;
   gsoMaxSize?: number;
+  alias?: string;
   arp?: boolean;
   multicast?: boolean;
   up?: boolean;
@@ -141,11 +144,12 @@ export class Host {
 
   /** Changes all of a link's settings in one command. */
   async setLink(name: string, settings: LinkSettings): Promise<void> {
-    const { mtu, address, gsoMaxSize, arp, multicast, up } = settings;
+    const { mtu, address, gsoMaxSize, alias, arp, multicast, up } = settings;
     const args: string[] = [];
     if (mtu !== undefined) args.push('mtu', `${mtu}`);
     if (address !== undefined) args.push('address', address);
     if (gsoMaxSize !== undefined) args.push('gso_max_size', `${gsoMaxSize}`);
+    if (alias !== undefined) args.push('alias', alias);
     if (arp !== undefined) args.push('arp', arp ? 'on' : 'off');
     if (multicast !== undefined) args.push('multicast', multicast ? 'on' : 'off');
     if (up !== undefined) args.push(up ? 'up' : 'down');
@@ -183,6 +187,7 @@ interface IpLink {
   master?: string;
   linkinfo?: { info_kind?: string };
   gso_max_size?: number;
+  ifalias?: string;
 }
 
 interface IpAddresses {
@@ -225,6 +230,7 @@ function toLink(row: IpLink): Link {
     noarp: row.flags.includes('NOARP'),
     master: row.master,
     gsoMaxSize: row.gso_max_size,
+    alias: row.ifalias,
   };
 }
 

@@ -30,6 +30,7 @@ const DEVICE_WORDS: Record<string, Word> = {
   address: { key: 'address', values: 1 },
   mtu: { key: 'mtu', values: 1 },
   uplink: { key: 'uplink', values: 1 },
+  persist: { key: 'persist', means: 'true' },
   workers: { key: 'workers', values: 1 },
 };
 
@@ -136,6 +137,7 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
     address: null,
     mtu: null,
     uplink: 'auto',
+    persist: false,
     workers: null,
     fdb: [],
     ...fields,

@@ -4,6 +4,7 @@ import * as libc from './libc.ts';
 export const TUNSETIFF = 0x400454ca;
 export const TUNSETOFFLOAD = 0x400454d0;
 export const TUNSETVNETHDRSZ = 0x400454d8;
+export const TUNSETPERSIST = 0x400454cb;
 export const TUNGETIFF = 0x800454d2;
 export const TUNGETDEVNETNS = 0x54e3;
 export const SIOCGIFHWADDR = 0x8927;
@@ -17,7 +18,7 @@ export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const IFNAMSIZ = 16;
 
-/** An open TAP: one descriptor a queue. It goes away with its last descriptor. */
+/** An open TAP: one descriptor a queue. It goes away with its last descriptor, unless it is persistent. */
 export interface TapDevice {
   readonly name: string;
   readonly queues: readonly number[];
@@ -26,9 +27,17 @@ export interface TapDevice {
 /**
  * Creates the TAP device `name` with that many queues and a virtio header of `headerSize` bytes (12 or 24).
  * `name` may hold %d, as in 'uvx%d'; the kernel then picks the number.
+ * `takeOver`: a persistent TAP of that name that nobody has open is opened instead of a new one; since the number of queues may change from
+ * one run to the next, such TAPs are multi-queue ones also with a single queue.
  * Throws a SystemError: EBUSY when a device of that name exists, EPERM without CAP_NET_ADMIN, ENOENT without /dev/net/tun.
  */
-export function createTap(name: string, queueCount: number, headerSize: number, offloads: number): TapDevice {
+export function createTap(
+  name: string,
+  queueCount: number,
+  headerSize: number,
+  offloads: number,
+  takeOver = false,
+): TapDevice {
   const queues: number[] = [];
   let actual = name;
   try {
@@ -41,7 +50,9 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
       );
       queues.push(fd);
       const flags =
-        IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queueCount > 1 ? IFF_MULTI_QUEUE : 0) | (i === 0 ? IFF_TUN_EXCL : 0);
+        (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) |
+        (queueCount > 1 || takeOver ? IFF_MULTI_QUEUE : 0) |
+        (i === 0 && !takeOver ? IFF_TUN_EXCL : 0);
       const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
       request.write(actual, 0, IFNAMSIZ - 1, 'latin1');
       request.writeUInt16LE(flags, IFNAMSIZ);
@@ -61,6 +72,12 @@ export function createTap(name: string, queueCount: number, headerSize: number, 
 
 export function closeTap(tap: TapDevice): void {
   for (const fd of tap.queues) libc.close(fd);
+}
+
+/** Whether the TAP stays when its last descriptor is closed. */
+export function setPersistent(tap: TapDevice, persistent: boolean): void {
+  const result = libc.ioctlValue(tap.queues[0], TUNSETPERSIST, persistent ? 1 : 0);
+  libc.check(result, tap.name, 'TUNSETPERSIST');
 }
 
 /** The TAP's name as it is now, renamed or moved to another namespace; undefined when it was deleted. */

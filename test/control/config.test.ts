@@ -87,7 +87,7 @@ const MISTAKES: [string, string, string[]][] = [
     'devices:\n  - vx1\n',
     [
       'uvxlan.yaml:2:5: devices[0]: is not a map with the keys name, id, local, remote, dev, dstport, srcport, ttl, udpcsum, learning, ' +
-        'address, mtu, uplink, workers, fdb',
+        'address, mtu, uplink, persist, workers, fdb',
     ],
   ],
   [

@@ -37,6 +37,7 @@ test('reads a link with its details', { skip }, async (t) => {
     noarp: false,
     master: undefined,
     gsoMaxSize: 65536,
+    alias: undefined,
   });
   assert.equal(await host.link('eth7'), undefined);
   assert.deepEqual(

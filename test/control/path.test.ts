@@ -10,8 +10,8 @@ const UNREACHABLE = new CommandFailed('ip route get', 'RTNETLINK answers: Networ
 
 function link(name: string, changes: Partial<Link> = {}): Link {
   const mac = '02:00:00:00:00:01';
-  const base = { ifindex: 2, type: 'ether', kind: undefined, mtu: 1500, master: undefined, gsoMaxSize: undefined };
-  return { ...base, name, mac, up: true, noarp: false, ...changes };
+  const base = { ifindex: 2, type: 'ether', kind: undefined, mtu: 1500, master: undefined };
+  return { ...base, gsoMaxSize: undefined, alias: undefined, name, mac, up: true, noarp: false, ...changes };
 }
 
 function route(changes: Partial<Route> = {}): Route {

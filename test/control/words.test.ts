@@ -18,6 +18,7 @@ const DEFAULTS = {
   address: null,
   mtu: null,
   uplink: 'auto',
+  persist: false,
   workers: null,
   fdb: [],
 };
@@ -41,6 +42,7 @@ const GOOD_DEVICES: [string, object][] = [
   ['flannel.1 id 1 udpcsum', {}],
   ['flannel.1 address 02:AB:00:00:00:01 mtu 1400 id 1', { address: '02:ab:00:00:00:01', mtu: 1400 }],
   ['flannel.1 id 1 local 2001:DB8:0::1 remote 2001:db8::2', { local: '2001:db8::1', remote: '2001:db8::2' }],
+  ['flannel.1 id 1 persist', { persist: true }],
   ['flannel.1 id 1 uplink redirect workers 3', { uplink: 'redirect', workers: 3 }],
   ['abcdefghijklmno id 1', { name: 'abcdefghijklmno' }],
 ];
