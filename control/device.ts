@@ -3,15 +3,7 @@ import { fstatSync, statSync } from 'node:fs';
 import type { DeviceSpec } from '../dataplane/task.ts';
 import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
-import {
-  closeTap,
-  createTap,
-  setPersistent,
-  type TapDevice,
-  tapMac,
-  tapName,
-  tapNamespace,
-} from '../system/tun.ts';
+import { closeTap, createTap, setPersistent, type TapDevice, tapMac, tapName, tapNamespace } from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
 import { familyOf } from '../wire/address.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';

@@ -172,9 +172,9 @@ export class Forwarding {
     const { device, ip, via } = this.#nextHops.get(index)!;
     const { local, nic } = device.place;
     this.#publish(index, undefined);
-    if (device.uplink.kind !== 'redirect') return;
-    if (familyOf(local) === 6) this.#hearTooBig();
-    this.#resolver.add(index, { remote: ip, local, dev: via || nic!.name });
+    const viaHost = device.uplink.kind !== 'redirect';
+    if (!viaHost && familyOf(local) === 6) this.#hearTooBig();
+    this.#resolver.add(index, { remote: ip, local, dev: via || nic?.name, viaHost });
   }
 
   /** From the first next hop on that needs it. */

@@ -20,6 +20,8 @@ export interface Target {
   local?: string | undefined;
   /** The NIC that they have to leave through; undefined: the route decides. */
   dev?: string | undefined;
+  /** The host's stack sends them, and asks neighbours itself: only what keeps it from doing so is looked for. */
+  viaHost?: boolean | undefined;
 }
 
 /** How they get there. */
@@ -43,15 +45,18 @@ export interface PathNeighbour {
 
 /**
  * What was found: a path; or all but the destination MAC, which the neighbour is being asked for (`waiting`); or neither. Then
- * `reason` says why, in words that continue "dropped: ...".
+ * `reason` says why, in words that continue "dropped: ...". Of a target that the host's stack sends to: that it can (`viaHost`),
+ * or why not.
  */
 export type Lookup =
-  | { path: Path; reason?: undefined; waiting?: undefined; neighbour?: PathNeighbour }
+  | { path: Path; reason?: undefined; waiting?: undefined; neighbour?: PathNeighbour; viaHost?: undefined }
+  | { path?: undefined; reason?: undefined; waiting?: undefined; neighbour?: undefined; viaHost: true }
   | {
       path?: undefined;
       reason: string;
       waiting?: Omit<Path, 'destinationMac'>;
       neighbour?: PathNeighbour;
+      viaHost?: undefined;
       /** `explain` may know a better reason. */
       unexplained?: boolean;
     };
@@ -66,21 +71,23 @@ export function routeQuery({ remote, local, dev }: Target): RouteQuery {
 
 /** `route` is the answer to `routeQuery(target)`. */
 export function findPath(target: Target, route: Route | CommandFailed, snapshot: Snapshot): Lookup {
-  const { remote, local, dev } = target;
+  const { remote, local, dev, viaHost = false } = target;
   if (dev !== undefined) {
-    const trouble = linkTrouble(dev, snapshot.links.get(dev));
+    const trouble = linkTrouble(dev, snapshot.links.get(dev), viaHost);
     if (trouble) return { reason: trouble };
   }
   if (route instanceof CommandFailed) {
     const unexplained = dev !== undefined || local !== undefined;
     return { reason: noRoute(`no route to ${remote}`, route), unexplained };
   }
+  if (viaHost && route.type === 'local' && remote !== local) return { viaHost };
   if (route.type === 'local') return { reason: `${remote} is an address of this machine` };
   if (route.type === 'broadcast') return { reason: `${remote} is a broadcast address on ${route.dev}` };
   if (dev !== undefined && route.dev !== dev) return { reason: otherLink(remote, route.dev, dev) };
   const link = snapshot.links.get(route.dev);
-  const trouble = linkTrouble(route.dev, link);
+  const trouble = linkTrouble(route.dev, link, viaHost);
   if (trouble) return { reason: trouble };
+  if (viaHost && (route.type === 'multicast' || link!.mac === undefined || link!.noarp)) return { viaHost };
   const source = local ?? route.source;
   if (source === undefined)
     return { reason: `no source address for ${remote} on ${route.dev}: give the device a local one` };
@@ -142,10 +149,11 @@ export function explain(
   return reason;
 }
 
-function linkTrouble(name: string, link: Link | undefined): string | undefined {
+function linkTrouble(name: string, link: Link | undefined, viaHost: boolean): string | undefined {
   if (!link) return `there is no device ${name}`;
   if (!link.up) return `${name} is down`;
-  if (link.mac === undefined) return `${name} has no link-layer addresses (type ${link.type}): take the udp uplink`;
+  if (link.mac === undefined && !viaHost)
+    return `${name} has no link-layer addresses (type ${link.type}): take the udp uplink`;
   return undefined;
 }
 

@@ -19,7 +19,8 @@ const LONGEST_REST = 400;
 
 /** Takes what the resolver finds, by next-hop index; called only for what has changed. */
 export interface Publisher {
-  publish(index: number, path: Path): void;
+  /** `path` undefined: the host's stack finds it (Target.viaHost). */
+  publish(index: number, path: Path | undefined): void;
   unresolve(index: number, reason: string): void;
 }
 
@@ -37,6 +38,8 @@ interface NextHop {
   /** What was handed on last. */
   path: Path | undefined;
   reason: string | undefined;
+  /** The reason is a neighbour that did not answer. */
+  isSilent: boolean;
 }
 
 /**
@@ -70,8 +73,8 @@ export class Resolver {
 
   /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */
   add(index: number, target: Target): void {
-    const key = `${target.remote} ${target.local ?? ''} ${target.dev ?? ''}`;
-    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined });
+    const key = `${target.remote} ${target.local ?? ''} ${target.dev ?? ''} ${target.viaHost ?? false}`;
+    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined, isSilent: false });
     // Routes of targets that are known already are kept.
     this.#trigger(['neigh']);
   }
@@ -107,8 +110,9 @@ export class Resolver {
   /** Why next hops are unresolved, by index. */
   reasons(): Map<number, string> {
     const reasons = new Map<number, string>();
-    for (const [index, { path, reason }] of this.#nextHops) {
-      if (!path) reasons.set(index, reason ?? 'not looked up yet');
+    for (const [index, { path, reason, target }] of this.#nextHops) {
+      if (reason !== undefined) reasons.set(index, reason);
+      else if (!path && !target.viaHost) reasons.set(index, 'not looked up yet');
     }
     return reasons;
   }
@@ -165,7 +169,7 @@ export class Resolver {
     const lookups = new Map<string, Lookup>();
     for (const [key, target] of targets) lookups.set(key, findPath(target, this.#routes.get(key)!, snapshot));
     await this.#explain(targets, lookups);
-    await this.#keepNeighbours(lookups, snapshot);
+    await this.#keepNeighbours(targets, lookups, snapshot);
     for (const [index, nextHop] of this.#nextHops) {
       // One that came during the pass has its turn in the next.
       const lookup = lookups.get(nextHop.key);
@@ -175,7 +179,7 @@ export class Resolver {
 
   async #explain(targets: ReadonlyMap<string, Target>, lookups: Map<string, Lookup>): Promise<void> {
     const unexplained = [...lookups].flatMap(([key, lookup]) =>
-      lookup.path || !lookup.unexplained ? [] : [{ key, lookup }],
+      lookup.reason === undefined || !lookup.unexplained ? [] : [{ key, lookup }],
     );
     if (unexplained.length === 0) return;
     const queries = unexplained.map(({ key }) => ({ destination: targets.get(key)!.remote }));
@@ -187,10 +191,15 @@ export class Resolver {
     }
   }
 
-  async #keepNeighbours(lookups: Map<string, Lookup>, snapshot: Snapshot): Promise<void> {
+  async #keepNeighbours(
+    targets: ReadonlyMap<string, Target>,
+    lookups: Map<string, Lookup>,
+    snapshot: Snapshot,
+  ): Promise<void> {
     const needed = new Map<string, PathNeighbour>();
-    for (const { neighbour } of lookups.values()) {
-      if (neighbour) needed.set(neighbourKey(neighbour.dev, neighbour.address), neighbour);
+    for (const [key, { neighbour }] of lookups) {
+      if (neighbour && !targets.get(key)!.viaHost)
+        needed.set(neighbourKey(neighbour.dev, neighbour.address), neighbour);
     }
     const errors = await this.#keeper.keep(needed, snapshot.neighbours);
     for (const [key, lookup] of lookups) {
@@ -201,6 +210,10 @@ export class Resolver {
   }
 
   #handOn(index: number, nextHop: NextHop, lookup: Lookup): void {
+    if (nextHop.target.viaHost) {
+      this.#handOnViaHost(index, nextHop, lookup);
+      return;
+    }
     const path = this.#limited(lookup.path ?? carryOn(nextHop.path, lookup));
     if (path) {
       if (nextHop.path && samePath(nextHop.path, path)) return;
@@ -212,6 +225,17 @@ export class Resolver {
       nextHop.reason = lookup.reason;
       this.#publisher.unresolve(index, lookup.reason!);
     }
+  }
+
+  /** A neighbour that is asked again has not answered yet: that it did not goes on being said. */
+  #handOnViaHost(index: number, nextHop: NextHop, lookup: Lookup): void {
+    const stillAsked = lookup.waiting !== undefined && nextHop.isSilent;
+    const now = stillAsked ? nextHop.reason : lookup.waiting ? undefined : lookup.reason;
+    nextHop.isSilent = now !== undefined && lookup.neighbour !== undefined;
+    if (now === nextHop.reason) return;
+    nextHop.reason = now;
+    if (now === undefined) this.#publisher.publish(index, undefined);
+    else this.#publisher.unresolve(index, now);
   }
 
   #limited(path: Path | undefined): Path | undefined {
@@ -226,7 +250,9 @@ export class Resolver {
   #fail({ message }: Error): void {
     if (message !== this.#warning) this.#warn(message);
     this.#warning = message;
-    for (const nextHop of this.#nextHops.values()) if (!nextHop.path) nextHop.reason = message;
+    for (const nextHop of this.#nextHops.values()) {
+      if (!nextHop.path && !nextHop.target.viaHost) nextHop.reason = message;
+    }
   }
 }
 

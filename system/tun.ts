@@ -50,7 +50,9 @@ export function createTap(
       );
       queues.push(fd);
       const flags =
-        (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR) |
+        IFF_TAP |
+        IFF_NO_PI |
+        IFF_VNET_HDR |
         (queueCount > 1 || takeOver ? IFF_MULTI_QUEUE : 0) |
         (i === 0 && !takeOver ? IFF_TUN_EXCL : 0);
       const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags

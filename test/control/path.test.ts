@@ -130,9 +130,27 @@ test('a multicast group needs no neighbour: its MAC has the low 23 bits (RFC 111
   assert.equal(found.neighbour, undefined);
 });
 
+test('of what the host sends itself, only what keeps it from that matters', () => {
+  const target = { ...TARGET, viaHost: true };
+  const tun = link('eth0', { type: 'none', mac: undefined });
+  const cases: [object, Parameters<typeof findPath>][] = [
+    [{ viaHost: true }, [target, route(), snapshot([], [tun])]],
+    [{ viaHost: true }, [target, route(), snapshot([neighbour('NOARP')], [link('eth0', { noarp: true })])]],
+    [{ viaHost: true }, [{ ...target, remote: 'ff02::1' }, route({ type: 'multicast' }), snapshot()]],
+    [{ viaHost: true }, [target, route({ type: 'local', dev: 'lo' }), snapshot()]],
+    [
+      { reason: '192.0.2.1 is an address of this machine' },
+      [{ ...target, remote: '192.0.2.1' }, route({ type: 'local', dev: 'lo' }), snapshot()],
+    ],
+    [{ reason: 'eth0 is down' }, [target, UNREACHABLE, snapshot([], [link('eth0', { up: false })])]],
+    [{ reason: 'no route to 192.0.2.2', unexplained: true }, [target, UNREACHABLE, snapshot()]],
+  ];
+  for (const [found, args] of cases) assert.deepEqual(findPath(...args), found);
+});
+
 test('"no route" is explained', () => {
   const lookup = findPath(TARGET, UNREACHABLE, snapshot());
-  assert.ok(!lookup.path && lookup.unexplained);
+  assert.ok(lookup.reason !== undefined && lookup.unexplained);
   const ours = [{ address: '192.0.2.1', family: 'inet', scope: 'global', dev: 'eth0' }] as const;
   const reason = 'no route to 192.0.2.2';
   assert.equal(explain(TARGET, reason, route(), []), "local address 192.0.2.1 is not one of this machine's");
@@ -151,6 +169,6 @@ test('what needs no explanation gets none', () => {
     findPath(TARGET, route(), snapshot()),
     findPath(TARGET, route({ gateway: '192.0.2.254' }), snapshot([neighbour('FAILED', { address: '192.0.2.254' })])),
   ]) {
-    assert.ok(!lookup.path && !lookup.unexplained);
+    assert.ok(lookup.reason !== undefined && !lookup.unexplained);
   }
 });

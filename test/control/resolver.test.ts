@@ -46,7 +46,7 @@ function start(t: TestContext, host: Host, options?: ResolverOptions) {
     {
       publish(index, path) {
         calls.push(`publish ${index}`);
-        paths.set(index, path);
+        if (path) paths.set(index, path);
         reasons.delete(index);
       },
       unresolve(index, reason) {
@@ -272,6 +272,29 @@ test('without managed neighbours they are probed', { skip }, async (t) => {
   left.ip(`neigh change 192.0.2.2 lladdr ${paths.get(1)!.destinationMac} dev eth0 nud stale`);
   // STALE -> DELAY at once, and 5 s later it is asked.
   await eventually('probed', () => /DELAY|PROBE|REACHABLE/.test(left.ip('neigh show 192.0.2.2')), SOON);
+});
+
+test('for the host itself nothing is asked for, and what keeps it from sending is told', { skip }, async (t) => {
+  const { host, left } = build(t);
+  const { resolver, paths, reasons } = start(t, host);
+  const viaHost = true;
+  resolver.add(1, { remote: '192.0.2.2', local: '192.0.2.1', viaHost });
+  resolver.add(2, { remote: '198.18.0.1', local: '192.0.2.1', viaHost });
+  resolver.add(3, { remote: '192.0.2.9', local: '192.0.2.1', viaHost });
+  await resolver.settled();
+  assert.deepEqual(reasons, new Map([[2, 'no route to 198.18.0.1']]));
+  assert.deepEqual(resolver.reasons(), reasons);
+  assert.equal(left.ip('neigh show'), '');
+  left.ip('route add 198.18.0.0/16 via 192.0.2.254');
+  await eventually('a route', () => reasons.size === 0, SOON);
+  left.ip('neigh add 192.0.2.9 dev eth0 nud failed');
+  await eventually('no answer', () => reasons.get(3) === '192.0.2.9 does not answer ARP on eth0', SOON);
+  left.ip('neigh replace 192.0.2.9 dev eth0 nud incomplete');
+  await resolver.refresh();
+  assert.equal(reasons.size, 1, 'asked again is not yet reached');
+  left.ip('neigh replace 192.0.2.9 lladdr 02:00:00:00:00:09 dev eth0 nud reachable');
+  await eventually('an answer', () => reasons.size === 0, SOON);
+  assert.equal(paths.size, 0);
 });
 
 test('many next hops cost one lookup of each target, and a change of the host one pass', { skip }, async (t) => {

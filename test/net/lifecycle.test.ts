@@ -155,7 +155,8 @@ test('the NIC down and up again, and deleted', options, async (t) => {
       left.host.ip('link del eth0');
       const share = await cpuShare(left.daemon.pid!, 500);
       assert.ok(share < 0.2, `${share} of a core`);
-      assert.equal((await links(left.host))[0]!.uvxlan.nexthops_unresolved, uplink === 'redirect' ? 1 : 0);
+      const { unresolved } = (await links(left.host))[0]!.uvxlan;
+      assert.deepEqual(unresolved, [{ dst: '192.0.2.2', reason: 'there is no device eth0' }]);
       assert.deepEqual(await left.daemon.stop('SIGTERM', 2_000), { status: 0, signal: null });
     });
   }
