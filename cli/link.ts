@@ -1,3 +1,4 @@
+import { DEFAULT_RESERVED_BITS } from '../control/device-options.ts';
 import { DEVICE_FIELDS, WrongValue } from '../control/fields.ts';
 import type { LinkCounters, LinkRecord, VxlanInfo } from '../control/protocol.ts';
 import { parseChanges, parseDevice, UsageError, wrongArgument } from '../control/words.ts';
@@ -104,19 +105,38 @@ function item(name: string, value: string | number | undefined): string {
   return value === undefined ? '' : ` ${name} ${value}`;
 }
 
-/** iproute2, ip/iplink_vxlan.c: vxlan_print_opt. */
+/** iproute2 6.1, ip/iplink_vxlan.c: vxlan_print_opt. */
 function infoText(info: VxlanInfo): string {
+  const flag = (name: string, is: boolean | undefined) => (is ? ` ${name}` : '');
+  const switched = (name: string, is: boolean) => ` ${is ? '' : 'no'}${name}`;
+  const tos = info.tos === '0x1' ? 'inherit' : info.tos;
+  const ttl = info.ttl === undefined ? 'inherit' : info.ttl || 'auto';
   return (
-    `vxlan id ${info.id}${item('remote', info.remote)}${item('local', info.local)}${item('dev', info.link)}` +
-    ` srcport ${info.port_range.low} ${info.port_range.high} dstport ${info.port}${info.learning ? '' : ' nolearning'}` +
-    ` ttl ${info.ttl || 'auto'} ${info.udp_csum ? '' : 'no'}udpcsum`
+    `vxlan id ${info.id}${item('group', info.group ?? info.group6)}${item('remote', info.remote ?? info.remote6)}` +
+    `${item('local', info.local ?? info.local6)}${item('dev', info.link)}` +
+    ` srcport ${info.port_range.low} ${info.port_range.high} dstport ${info.port}` +
+    `${info.learning ? '' : ' nolearning'}${flag('proxy', info.proxy)}${flag('rsc', info.rsc)}` +
+    `${flag('l2miss', info.l2miss)}${flag('l3miss', info.l3miss)}${item('tos', tos)} ttl ${ttl}` +
+    `${info.df === 'unset' ? '' : ` df ${info.df}`}${item('flowlabel', info.label)} ageing ${info.ageing || 'none'}` +
+    `${item('maxaddr', info.limit)}${switched('udpcsum', info.udp_csum)}` +
+    `${switched('udp6zerocsumtx', info.udp_zero_csum6_tx)}${switched('udp6zerocsumrx', info.udp_zero_csum6_rx)}` +
+    `${flag('gbp', info.gbp)}${info.localbypass ? '' : ' nolocalbypass'}` +
+    `${info.reserved_bits === DEFAULT_RESERVED_BITS ? '' : ` reserved_bits ${info.reserved_bits}`}`
+  );
+}
+
+/** Options of ours that are not at their default. */
+function optionsText({ profile, ecn, 'vtep-filter': filter, neigh_suppress }: LinkRecord['uvxlan']['options']): string {
+  return (
+    `${profile === 'linux' ? '' : ` profile ${profile}`}${ecn === 'linux' ? '' : ` ecn ${ecn}`}` +
+    `${filter === 'off' ? '' : ` vtep-filter ${filter}`}${neigh_suppress ? ' neigh_suppress on' : ''}`
   );
 }
 
 function ownText(own: LinkRecord['uvxlan']): string[] {
   const lines = [
     `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers}${own.worker_restarts ? ` restarts ${own.worker_restarts}` : ''} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
-      ` unresolved ${own.nexthops_unresolved}${own.policies ? ` policies ${own.policies} (rules of this host that redirect gets past)` : ''}`,
+      ` unresolved ${own.nexthops_unresolved}${optionsText(own.options)}${own.policies ? ` policies ${own.policies} (rules of this host that redirect gets past)` : ''}`,
   ];
   // A VTEP stands once, however many ports or VNIs it is sent to on.
   const unresolved = [...new Set((own.unresolved ?? []).map(({ dst, reason }) => `    unresolved ${dst} (${reason})`))];

@@ -3,7 +3,15 @@ import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, type Pair, par
 import { familyOf } from '../wire/address.ts';
 import { DEVICE_FIELDS, type DeviceConfig, FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import { nearest } from './nearest.ts';
-import { completeDevice, deviceProblems, isLaterWord, otherFamily, PORT_NOTE, UsageError } from './words.ts';
+import {
+  completeDevice,
+  deviceProblems,
+  isLaterWord,
+  otherFamily,
+  PORT_NOTE,
+  UsageError,
+  wantsPortNote,
+} from './words.ts';
 
 /** Every mistake of a configuration file, one line each: `FILE:LINE:COLUMN: KEY: what is wrong`. */
 export class ConfigError extends UsageError {
@@ -68,7 +76,7 @@ class ConfigReader {
     const readable = this.document.errors.every((error) => error.code === 'DUPLICATE_KEY');
     const devices = readable ? this.readDevices() : [];
     if (this.problems.length > 0) throw new ConfigError(this.problems);
-    const withoutPort = devices.filter(({ fields }) => fields.dstport === undefined);
+    const withoutPort = devices.filter(({ fields }) => wantsPortNote(fields));
     return {
       devices: devices.map(({ fields }) => completeDevice(fields)),
       notes: withoutPort.length > 0 ? [`${withoutPort.map(({ fields }) => fields.name).join(', ')}: ${PORT_NOTE}`] : [],
@@ -190,7 +198,7 @@ class ConfigReader {
     const node = given && this.resolve(given);
     if (!isMap(node)) {
       const what = path === '' ? 'the configuration ' : '';
-      this.problem(node ?? 0, path, `${what}is not a map with the keys ${known.join(', ')}`);
+      this.problem(node ?? 0, path, `${what}is not a map; ${keysText(known)}`);
       return;
     }
     for (const pair of node.items as Pair<Node, Node | null>[]) {
@@ -203,11 +211,7 @@ class ConfigReader {
         this.problem(pair.key, where, 'is not there yet in uvxlan');
       } else {
         const suggestion = nearest(key, known);
-        this.problem(
-          pair.key,
-          where,
-          `unknown key, ${suggestion ? `did you mean ${suggestion}?` : `known are ${known.join(', ')}`}`,
-        );
+        this.problem(pair.key, where, `unknown key, ${suggestion ? `did you mean ${suggestion}?` : keysText(known)}`);
       }
     }
   }
@@ -249,6 +253,12 @@ class ConfigReader {
       `${this.file}:${Math.max(line, 1)}:${Math.max(col, 1)}: ${path === '' ? '' : `${path}: `}${message}`,
     );
   }
+}
+
+function keysText(known: readonly string[]): string {
+  return known === DEVICE_KEYS
+    ? 'keys are the words of uvxlan up: see uvxlan up --help'
+    : `keys are ${known.join(', ')}`;
 }
 
 /** The kernel's rule (vxlan_fdb_update_existing). */

@@ -8,6 +8,7 @@ import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
+import { optionWords } from './device-options.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
@@ -193,6 +194,7 @@ export class Daemon implements DaemonHandlers {
     await this.#inTurn(async () => {
       const device = this.#device(name);
       const config = { ...device.config, ...changes };
+      refuseTtlChange(name, device.config, changes);
       for (const { message } of deviceProblems(config)) throw new CommandError(`${name}: ${message}`, 'EINVAL');
       if ((config.uplink === 'raw') !== (device.config.uplink === 'raw')) {
         throw new CommandError(
@@ -260,6 +262,7 @@ export class Daemon implements DaemonHandlers {
       this.#devices.set(index, device);
       clear(this.#pool.counters, index);
       this.#tellMac(device);
+      this.#tellOptions(device);
       this.#forwarding.addDevice(device);
       await this.#pool.addDevice(device.specs(this.#capabilities));
       this.#uplinks.remotesChanged();
@@ -301,6 +304,7 @@ export class Daemon implements DaemonHandlers {
     const { remote } = device.config;
     device.config = config;
     device.place = place;
+    this.#tellOptions(device);
     if (moved) await this.#changeUplink(device, uplink, remote);
     else this.#forwarding.moveDevice(device, remote);
     this.#uplinks.remotesChanged();
@@ -373,6 +377,10 @@ export class Daemon implements DaemonHandlers {
     if (mac) this.#pool.setMac(device.index, macHigh(mac, 0), macLow(mac, 0));
   }
 
+  #tellOptions({ index, config, place }: VxlanDevice): void {
+    this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local)));
+  }
+
   /** Somebody has deleted the TAP, as one deletes a kernel device: `ip link del`. */
   async #dropDeleted(index: number): Promise<void> {
     const device = this.#devices.get(index);
@@ -406,8 +414,15 @@ function findNic(nic: Link, links: readonly Link[]): Link | undefined {
   return links.find(({ ifindex }) => ifindex === nic.ifindex) ?? links.find(({ name }) => name === nic.name);
 }
 
+/** The kernel's rule (vxlan_nl2conf): a TTL that is inherited stays so. */
+function refuseTtlChange(name: string, { ttl }: DeviceConfig, changes: Partial<DeviceConfig>): void {
+  if (changes.ttl === undefined || (ttl === 'inherit') === (changes.ttl === 'inherit')) return;
+  throw new CommandError(`${name}: cannot change TTL_INHERIT flag: remove the device and add it again`, 'EOPNOTSUPP');
+}
+
 function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
-  const { uplink: choice, dstport: port, srcport: sourcePorts, ttl, udpcsum: udpChecksum, remote, fdb } = config;
+  const { uplink: choice, dstport: port, srcport: sourcePorts, udpcsum: udpChecksum, remote, fdb } = config;
+  const ttl = config.ttl === 'inherit' ? 0 : config.ttl;
   // Policies of the host may concern these VTEPs only, and hold from the first packet on.
   const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum, remotes };

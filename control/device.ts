@@ -150,8 +150,11 @@ export class VxlanDevice {
   }
 
   /** The device as `ip -j -s -d link show` has it, with the words of a vxlan device instead of the TAP's. */
-  async record(state: Omit<LinkRecord['uvxlan'], 'uplink' | 'reason' | 'policies' | 'workers'>): Promise<LinkRecord> {
+  async record(
+    state: Omit<LinkRecord['uvxlan'], 'uplink' | 'reason' | 'policies' | 'workers' | 'options'>,
+  ): Promise<LinkRecord> {
     const { kind: uplink, reason, policies, specs } = this.uplink;
+    const { profile, ecn, 'vtep-filter': filter, neigh_suppress } = this.config;
     return {
       ...(await this.#kernelRecord()),
       linkinfo: {
@@ -162,6 +165,7 @@ export class VxlanDevice {
         ...{ uplink, reason },
         ...(uplink === 'redirect' ? { policies: policies.length } : {}),
         workers: specs.length,
+        options: { profile, ecn, 'vtep-filter': filter, neigh_suppress },
         ...state,
       },
     };

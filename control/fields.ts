@@ -9,11 +9,18 @@ import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 
 export const UPLINKS = ['auto', 'redirect', 'udp', 'raw'] as const;
 export type UplinkChoice = (typeof UPLINKS)[number];
+const DF_CHOICES = ['unset', 'set', 'inherit'] as const;
+/** The kernel's variant of RFC 6040 (INET_ECN_encapsulate), or the RFC's own normal mode. */
+const ECN_CHOICES = ['linux', 'rfc6040'] as const;
+const PROFILES = ['linux', 'rfc7348'] as const;
+const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
 
 const FDB_STATES: readonly FdbState[] = ['permanent', 'static', 'dynamic'];
 
 /** The kernel's default destination port (drivers/net/vxlan: vxlan_port); IANA's is 4789. */
 export const DEFAULT_PORT = 8472;
+/** The kernel's FDB_AGE_DEFAULT, in seconds. */
+export const DEFAULT_AGEING = 300;
 
 /** A VXLAN device as asked for. Addresses are canonical text; null means: not given, the daemon decides from the host. */
 export interface DeviceConfig {
@@ -23,6 +30,8 @@ export interface DeviceConfig {
   local: string | null;
   /** Default destination: becomes an entry of the all-zeros MAC, as in the kernel. */
   remote: string | null;
+  /** A multicast group in the place of `remote`, joined on `dev`. */
+  group: string | null;
   /** The NIC that carries the encapsulated packets. */
   dev: string | null;
   dstport: number;
@@ -31,10 +40,35 @@ export interface DeviceConfig {
    * kernel (udp_flow_src_port).
    */
   srcport: [number, number];
-  /** Outer TTL; 0 is the host's default (auto). */
-  ttl: number;
+  /** Outer TTL; 0 is the host's default (auto), for a group 1. */
+  ttl: number | 'inherit';
+  /** Outer TOS or traffic class, its ECN bits zero: these are always the inner packet's. */
+  tos: number | 'inherit';
+  /** Outer DF, IPv4 only. */
+  df: (typeof DF_CHOICES)[number];
+  /** Outer IPv6 flow label, 20 bits. */
+  flowlabel: number;
   udpcsum: boolean;
+  udp6zerocsumtx: boolean;
+  udp6zerocsumrx: boolean;
   learning: boolean;
+  /** Seconds after which a learned entry that is not heard again goes; 0: never. */
+  ageing: number;
+  /** Most entries; 0: no limit. */
+  maxaddress: number;
+  proxy: boolean;
+  neigh_suppress: boolean;
+  rsc: boolean;
+  l2miss: boolean;
+  l3miss: boolean;
+  localbypass: boolean;
+  /** Bits of the VXLAN header that have to be zero in what is received: 0x and 16 hex digits. */
+  reserved_bits: string;
+  gbp: boolean;
+  ecn: (typeof ECN_CHOICES)[number];
+  /** Where the defaults of dstport, srcport, reserved_bits and ecn come from. */
+  profile: (typeof PROFILES)[number];
+  'vtep-filter': (typeof VTEP_FILTERS)[number];
   /** MAC of the device; null: a random one. */
   address: string | null;
   /** null: the NIC's MTU less the outer headers. */
@@ -69,12 +103,31 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   id: integer(0, 0xffffff),
   local: unicastAddress,
   remote: unicastAddress,
+  group: notYet(multicastAddress),
   dev: interfaceName,
   dstport: (text) => port(text) || DEFAULT_PORT,
   srcport: portRange,
-  ttl: (text) => (text === 'auto' ? 0 : integer(0, 255, ' or auto')(text)),
+  ttl: timeToLive,
+  tos: notYet(typeOfService, 0),
+  df: notYet(oneOf(DF_CHOICES), 'unset'),
+  flowlabel: notYet(integer(0, 0xfffff), 0),
   udpcsum: boolean,
+  udp6zerocsumtx: notYet(boolean, false),
+  udp6zerocsumrx: notYet(boolean, false),
   learning: notLearning,
+  ageing: notYet((text) => (text === 'none' ? 0 : integer(0, 0xffffffff, ' or none')(text)), DEFAULT_AGEING),
+  maxaddress: notYet((text) => (text === 'unlimited' ? 0 : integer(0, 0xffffffff, ' or unlimited')(text)), 0),
+  proxy: notYet(boolean, false),
+  neigh_suppress: notYet((text) => (text === 'on' || text === 'off' ? text === 'on' : boolean(text)), false),
+  rsc: notYet(boolean, false),
+  l2miss: notYet(boolean, false),
+  l3miss: notYet(boolean, false),
+  localbypass: notYet(boolean, true),
+  reserved_bits: notYet(headerBits),
+  gbp: notYet(boolean, false),
+  ecn: notYet(oneOf(ECN_CHOICES), 'linux'),
+  profile: notYet(oneOf(PROFILES), 'linux'),
+  'vtep-filter': notYet(oneOf(VTEP_FILTERS), 'off'),
   address: unicastMac,
   // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
   mtu: integer(68, 65521),
@@ -121,6 +174,34 @@ function boolean(text: string): boolean {
   return text === 'true';
 }
 
+/** Refuses what an option that is still to come would change: any value but `idle`. */
+function notYet<T>(validate: (text: string) => T, idle?: T): (text: string) => T {
+  return (text) => {
+    const value = validate(text);
+    if (value !== idle) throw new WrongValue(text, 'is not there yet in uvxlan');
+    return value;
+  };
+}
+
+function timeToLive(text: string): number {
+  if (text === 'inherit') throw new WrongValue(text, 'is not there yet in uvxlan');
+  return text === 'auto' ? 0 : integer(0, 255, ', auto or inherit')(text);
+}
+
+/** As iproute2 takes it: 1 is another word for inherit. The ECN bits are not the device's to choose. */
+function typeOfService(text: string): number | 'inherit' {
+  const value = text === 'inherit' ? 1 : integer(0, 255, ' or inherit')(text);
+  return value === 1 ? 'inherit' : value & 0xfc;
+}
+
+/** 64 bits of a VXLAN header as a number; canonical text of 16 hex digits. */
+function headerBits(text: string): string {
+  if (!/^(0x[0-9a-f]{1,16}|[0-9]{1,19})$/i.test(text)) {
+    throw new WrongValue(text, 'is not a number of 64 bits such as 0xf7ffffff000000ff');
+  }
+  return `0x${BigInt(text).toString(16).padStart(16, '0')}`;
+}
+
 function notLearning(text: string): boolean {
   if (boolean(text)) throw new WrongValue(text, 'is not there yet: uvxlan does not learn addresses so far');
   return false;
@@ -158,10 +239,25 @@ function unicastMac(text: string): string {
 }
 
 function unicastAddress(text: string): string {
-  const bytes = parseIp(text);
-  if (bytes === undefined) throw new WrongValue(text, 'is not an IP address');
-  const isMulticast = bytes.length === 4 ? bytes[0] >= 224 : bytes[0] === 0xff;
-  if (isMulticast || bytes.every((byte) => byte === 0))
+  const bytes = ipAddress(text);
+  if (isMulticast(bytes) || bytes.every((byte) => byte === 0))
     throw new WrongValue(text, 'is not the unicast address of a host');
   return formatIp(bytes);
+}
+
+function multicastAddress(text: string): string {
+  const bytes = ipAddress(text);
+  if (!isMulticast(bytes)) throw new WrongValue(text, 'is not the address of a multicast group');
+  return formatIp(bytes);
+}
+
+function ipAddress(text: string): Uint8Array {
+  const bytes = parseIp(text);
+  if (bytes === undefined) throw new WrongValue(text, 'is not an IP address');
+  return bytes;
+}
+
+/** 224.0.0.0/4 and ff00::/8; 240.0.0.0/4 is no host's either. */
+function isMulticast(bytes: Uint8Array): boolean {
+  return bytes.length === 4 ? bytes[0] >= 224 : bytes[0] === 0xff;
 }

@@ -75,6 +75,11 @@ export class Forwarding {
     return { fdb: table.buffer, nextHops: nextHops.buffer, lists: lists.buffer };
   }
 
+  /** The host's TTL or hop limit for packets of an address. */
+  defaultTtl(local: string): number {
+    return this.#defaultTtl[familyOf(local)];
+  }
+
   /** Takes the device's entries of the configuration as well. */
   addDevice(device: VxlanDevice): void {
     const { index, name, config, place } = device;
@@ -205,7 +210,7 @@ export class Forwarding {
       port,
       vni,
       mtu: path?.mtu ?? 0,
-      ttl: ttl || this.#defaultTtl[familyOf(local)],
+      ttl: ttl === 'inherit' ? 0 : ttl || this.defaultTtl(local),
       tos: 0,
       df: false,
       // On IPv6 `noudpcsum` does not apply (Linux: vxlan's udp6zerocsumtx is a flag of its own).

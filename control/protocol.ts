@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FdbRecord } from '../fdb/writer.ts';
+import { familyOf } from '../wire/address.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
 
 export type { FdbRecord };
@@ -73,6 +74,8 @@ export interface LinkRecord {
     /** Rules of the host that a redirect uplink gets past; absent with other uplinks. */
     policies?: number;
     workers: number;
+    /** Options that the kernel's device has none of; neigh_suppress is a bridge port's. */
+    options: Pick<DeviceConfig, 'profile' | 'ecn' | 'vtep-filter' | 'neigh_suppress'>;
     /** How often a worker of the daemon failed and was started again. */
     worker_restarts?: number;
     /** Number of FDB entries and of next hops; how many of the latter have no MAC address yet. */
@@ -84,17 +87,39 @@ export interface LinkRecord {
   };
 }
 
+/** iproute2, ip/iplink_vxlan.c: vxlan_print_opt. What may be absent is so where iproute2 6.1 leaves it out. */
 export interface VxlanInfo {
   id: number;
+  group?: string;
+  group6?: string;
   remote?: string;
+  remote6?: string;
   local?: string;
+  local6?: string;
   link?: string;
   port_range: { low: number; high: number };
   port: number;
   learning: boolean;
-  ttl: number;
-  df: 'unset';
+  proxy?: true;
+  rsc?: true;
+  l2miss?: true;
+  l3miss?: true;
+  /** Hex digits; 0x1: inherited. */
+  tos?: string;
+  /** 0: the host's default; absent: inherited. */
+  ttl?: number;
+  df: DeviceConfig['df'];
+  /** Flow label, hex digits. */
+  label?: string;
+  ageing: number;
+  limit?: number;
   udp_csum: boolean;
+  udp_zero_csum6_tx: boolean;
+  udp_zero_csum6_rx: boolean;
+  gbp?: true;
+  /** These two since iproute2 6.5 and 6.14. */
+  localbypass: boolean;
+  reserved_bits: string;
 }
 
 export interface LinkCounters {
@@ -193,23 +218,47 @@ export function socketPath(): string {
 
 /** The `info_data` of a device; `local` and `link` are what the daemon found when the configuration leaves them open. */
 export function vxlanInfo(device: DeviceConfig, local: string | null, link: string | null): VxlanInfo {
+  const { remote, group, tos, ttl, flowlabel, maxaddress } = device;
   return {
     id: device.id,
-    ...(device.remote === null ? {} : { remote: device.remote }),
-    ...(local === null ? {} : { local }),
+    ...address('group', group),
+    ...address('remote', remote),
+    ...address('local', local),
     ...(link === null ? {} : { link }),
     port_range: { low: device.srcport[0], high: device.srcport[1] },
     port: device.dstport,
     learning: device.learning,
-    ttl: device.ttl,
-    df: 'unset',
+    ...(device.proxy ? { proxy: true } : {}),
+    ...(device.rsc ? { rsc: true } : {}),
+    ...(device.l2miss ? { l2miss: true } : {}),
+    ...(device.l3miss ? { l3miss: true } : {}),
+    ...(tos === 0 ? {} : { tos: tos === 'inherit' ? '0x1' : hex(tos) }),
+    ...(ttl === 'inherit' ? {} : { ttl }),
+    df: device.df,
+    ...(flowlabel === 0 ? {} : { label: hex(flowlabel) }),
+    ageing: device.ageing,
+    ...(maxaddress === 0 ? {} : { limit: maxaddress }),
     udp_csum: device.udpcsum,
+    udp_zero_csum6_tx: device.udp6zerocsumtx,
+    udp_zero_csum6_rx: device.udp6zerocsumrx,
+    ...(device.gbp ? { gbp: true } : {}),
+    localbypass: device.localbypass,
+    reserved_bits: device.reserved_bits,
   };
+}
+
+/** IPv6 addresses have keys of their own: remote6. */
+function address(key: string, value: string | null): Record<string, string> {
+  return value === null ? {} : { [familyOf(value) === 6 ? `${key}6` : key]: value };
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16)}`;
 }
 
 /** The line that says that a device carries traffic from now on. */
 export function readyLine(link: LinkRecord): string {
-  const { id, local, link: dev } = link.linkinfo.info_data;
+  const { id, local6, local = local6, link: dev } = link.linkinfo.info_data;
   const { uplink, reason, workers } = link.uvxlan;
   return (
     `${link.ifname} is up: id ${id}${local ? `, local ${local}` : ''}${dev ? `, dev ${dev}` : ''}, ` +

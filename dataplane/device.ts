@@ -7,6 +7,32 @@ import type { Uplink } from './uplink/uplink.ts';
 export const DEVICE_RECORD = 16;
 export const DEVICE_MAC_HIGH = 0;
 export const DEVICE_MAC_LOW = 1;
+/** The bits below. */
+export const DEVICE_FLAGS = 2;
+/** Bits of the VXLAN header that have to be zero in what is received, as the header's two big-endian words. */
+export const DEVICE_RESERVED_HIGH = 3;
+export const DEVICE_RESERVED_LOW = 4;
+/** Outer TTL of frames that are not IP, where IP packets' own is inherited. */
+export const DEVICE_TTL = 5;
+
+// Bits of DEVICE_FLAGS: options of the device, which a worker looks at once a batch.
+export const TTL_INHERIT = 1 << 0;
+export const TOS_INHERIT = 1 << 1;
+export const DF_INHERIT = 1 << 2;
+/** ECN as RFC 6040 has it, not as the kernel does. */
+export const ECN_RFC6040 = 1 << 3;
+export const LEARNING = 1 << 4;
+export const PROXY = 1 << 5;
+export const NEIGH_SUPPRESS = 1 << 6;
+export const RSC = 1 << 7;
+export const L2MISS = 1 << 8;
+export const L3MISS = 1 << 9;
+/** Packets of VTEPs that are not in the FDB are dropped; VTEP_STRICT: a configured MAC's also when they are another VTEP's. */
+export const VTEP_KNOWN = 1 << 10;
+export const VTEP_STRICT = 1 << 11;
+export const GBP = 1 << 12;
+export const LOCALBYPASS = 1 << 13;
+
 export const MAX_DEVICES = 256;
 
 export class Device {
@@ -37,6 +63,16 @@ export class Device {
     this.coalescer = coalescer;
     this.uplink = uplink;
     this.#records = records;
+  }
+
+  /** The options that are on, as they are now: bits of DEVICE_FLAGS. */
+  get flags(): number {
+    return this.#records[this.index * DEVICE_RECORD + DEVICE_FLAGS];
+  }
+
+  /** Another word of its record. */
+  word(index: number): number {
+    return this.#records[this.index * DEVICE_RECORD + index];
   }
 
   /** Whether the MAC, as two big-endian parts, is the device's own. */

@@ -94,7 +94,7 @@ test('link show prints a device, its details and its counters', async (t) => {
     stdout,
     `7: flannel.1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc mq state UP mode DEFAULT group default qlen 1000
     link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff
-    vxlan id 6 local 192.0.2.1 dev eth0 srcport 0 0 dstport 8472 nolearning ttl auto udpcsum
+    vxlan id 6 local 192.0.2.1 dev eth0 srcport 0 0 dstport 8472 nolearning ttl auto ageing 300 udpcsum noudp6zerocsumtx noudp6zerocsumrx
     uvxlan uplink redirect (tunnel GSO works here) workers 2 macs 3 nexthops 2 unresolved 1
     unresolved 192.0.2.9 (no answer from 192.0.2.9)
     RX:  bytes packets errors dropped missed  mcast

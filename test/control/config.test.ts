@@ -79,16 +79,13 @@ devices:
 });
 
 const MISTAKES: [string, string, string[]][] = [
-  ['an empty file', '', ['uvxlan.yaml:1:1: the configuration is not a map with the keys devices']],
+  ['an empty file', '', ['uvxlan.yaml:1:1: the configuration is not a map; keys are devices']],
   ['no devices', 'devices: []\n', ['uvxlan.yaml:1:1: devices: is missing: a list of at least one device']],
   ['devices not a list', 'devices: 5\n', ['uvxlan.yaml:1:10: devices: is not a list']],
   [
     'a device that is not a map',
     'devices:\n  - vx1\n',
-    [
-      'uvxlan.yaml:2:5: devices[0]: is not a map with the keys name, id, local, remote, dev, dstport, srcport, ttl, udpcsum, learning, ' +
-        'address, mtu, uplink, persist, workers, fdb',
-    ],
+    ['uvxlan.yaml:2:5: devices[0]: is not a map; keys are the words of uvxlan up: see uvxlan up --help'],
   ],
   [
     'a value out of range',
@@ -106,10 +103,10 @@ const MISTAKES: [string, string, string[]][] = [
   ['unknown keys', 'device:\n  - name: vx1\n', ['uvxlan.yaml:1:1: device: unknown key, did you mean devices?']],
   [
     'an unknown key of a device, and one that is to come',
-    'devices:\n  - name: vx1\n    id: 1\n    dstprot: 4789\n    tos: inherit\n',
+    'devices:\n  - name: vx1\n    id: 1\n    dstprot: 4789\n    external: true\n',
     [
       'uvxlan.yaml:4:5: devices[0].dstprot: unknown key, did you mean dstport?',
-      'uvxlan.yaml:5:5: devices[0].tos: is not there yet in uvxlan',
+      'uvxlan.yaml:5:5: devices[0].external: is not there yet in uvxlan',
     ],
   ],
   [

@@ -2,19 +2,39 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { parseFdbEntry, parseFdbFilter, parseFdbFlush } from '../../control/fdb-words.ts';
 import { nearest } from '../../control/nearest.ts';
-import { parseDevice, UsageError } from '../../control/words.ts';
+import { completeDevice, parseChanges, parseDevice, UsageError } from '../../control/words.ts';
 
+/** The kernel's, and ours where it has none. */
 const DEFAULTS = {
   name: 'flannel.1',
   id: 1,
   local: null,
   remote: null,
+  group: null,
   dev: null,
   dstport: 8472,
   srcport: [0, 0],
   ttl: 0,
+  tos: 0,
+  df: 'unset',
+  flowlabel: 0,
   udpcsum: true,
+  udp6zerocsumtx: false,
+  udp6zerocsumrx: false,
   learning: false,
+  ageing: 300,
+  maxaddress: 0,
+  proxy: false,
+  neigh_suppress: false,
+  rsc: false,
+  l2miss: false,
+  l3miss: false,
+  localbypass: true,
+  reserved_bits: '0xf7ffffff000000ff',
+  gbp: false,
+  ecn: 'linux',
+  profile: 'linux',
+  'vtep-filter': 'off',
   address: null,
   mtu: null,
   uplink: 'auto',
@@ -92,7 +112,7 @@ const BAD_DEVICES: [string, string][] = [
     'argument "9 3" is wrong: invalid source port range, it is not a range: the maximum is below the minimum',
   ],
   ['v1 id 5 ttl 256', 'argument "256" is wrong: invalid TTL, it is out of range 0..255'],
-  ['v1 id 5 ttl abc', 'argument "abc" is wrong: invalid TTL, it is not a number 0..255 or auto'],
+  ['v1 id 5 ttl abc', 'argument "abc" is wrong: invalid TTL, it is not a number 0..255, auto or inherit'],
   ['v1 id 5 learning', 'learning is not there yet: uvxlan does not learn addresses so far, give nolearning'],
   ['v1 id 5 address zz', 'argument "zz" is wrong: invalid lladdr, it is not a MAC address such as 02:00:00:00:00:01'],
   [
@@ -104,7 +124,7 @@ const BAD_DEVICES: [string, string][] = [
   ['v1 id 5 uplink tcp', 'argument "tcp" is wrong: invalid uplink, it is not one of auto, redirect, udp, raw'],
   ['v1 id 5 workers 0', 'argument "0" is wrong: invalid workers, it is out of range 1..64'],
   ['v1 id 5 type bridge', 'type "bridge" is unknown: uvxlan\'s devices are of type vxlan'],
-  ['v1 id 5 tos inherit', '"tos" is not there yet in uvxlan'],
+  ['v1 id 5 external', '"external" is not there yet in uvxlan'],
   ['v1 id 5 dstprot 4789', 'unknown word "dstprot", did you mean "dstport"?'],
   ['v1 id 5 frobnicate', 'unknown word "frobnicate", see uvxlan up --help'],
   ['v1 id 5 constructor', 'unknown word "constructor", see uvxlan up --help'],
@@ -130,6 +150,40 @@ test('the hint about port 4789 is given when dstport is not', () => {
   assert.match(parseDevice(['v1', 'id', '1']).notes.join(), /use 'dstport 4789' to get the IANA assigned value/);
   assert.deepEqual(parseDevice(['v1', 'id', '1', 'dstport', '0']).notes, []);
 });
+
+test('the profile rfc7348 has other defaults, which each word overrides', () => {
+  const { dstport, srcport, reserved_bits, ecn } = completeDevice({ profile: 'rfc7348' });
+  assert.deepEqual(
+    { dstport, srcport, reserved_bits, ecn },
+    {
+      dstport: 4789,
+      srcport: [49152, 65535],
+      reserved_bits: '0x0000000000000000',
+      ecn: 'rfc6040',
+    },
+  );
+  assert.equal(completeDevice({ profile: 'rfc7348', ecn: 'linux' }).ecn, 'linux');
+  assert.equal(completeDevice({ gbp: true }).reserved_bits, '0x77000000000000ff');
+});
+
+// Where the kernel has a sentence ours begins with it: `ip link set` of Linux 6.18 says these.
+const FIXED: [string, string][] = [
+  ['id 2', 'Cannot change VNI'],
+  ['dstport 4789', 'Cannot change port'],
+  ['srcport 1 2', 'Cannot change port range'],
+  ['noudpcsum', 'Cannot change UDP_CSUM flag'],
+  ['noproxy', 'cannot change PROXY flag'],
+  ['nol2miss', 'cannot change L2MISS flag'],
+];
+
+for (const [words, message] of FIXED) {
+  test(`link set refuses ${words}`, () => {
+    assert.throws(() => parseChanges(['vx1', ...words.split(' ')]), {
+      constructor: UsageError,
+      message: `${message}: remove the device and add it again`,
+    });
+  });
+}
 
 const MAC = '02:00:00:00:00:01';
 const ENTRY = { mac: MAC, dev: 'v1', dst: '192.0.2.2', port: null, vni: null, via: null, state: 'permanent' };

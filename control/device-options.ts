@@ -1,0 +1,85 @@
+/** What a device's options amount to: the defaults of each profile, and the words that the workers read. */
+import {
+  DF_INHERIT,
+  ECN_RFC6040,
+  GBP,
+  L2MISS,
+  L3MISS,
+  LEARNING,
+  LOCALBYPASS,
+  NEIGH_SUPPRESS,
+  PROXY,
+  RSC,
+  TOS_INHERIT,
+  TTL_INHERIT,
+  VTEP_KNOWN,
+  VTEP_STRICT,
+} from '../dataplane/device.ts';
+import { VXLAN_PORT_IANA, VXLAN_PORT_LINUX } from '../wire/vxlan.ts';
+import type { DeviceConfig } from './fields.ts';
+
+/** The I flag and the VNI; with GBP its flags and policy id as well (Linux: vxlan_nl2conf). */
+const USED_BITS = 0x08000000_ffffff00n;
+const GBP_BITS = 0x80ffffff_00000000n;
+
+/** All bits that mean nothing without an extension: the kernel drops packets that have one. */
+export const DEFAULT_RESERVED_BITS = bitsText(~USED_BITS);
+
+type ProfileDefaults = Pick<DeviceConfig, 'dstport' | 'srcport' | 'reserved_bits' | 'ecn'>;
+
+/** Defaults that differ between the kernel and the RFCs, given the other fields. */
+export const PROFILES: Record<DeviceConfig['profile'], (fields: Partial<DeviceConfig>) => ProfileDefaults> = {
+  linux: (fields) => ({
+    dstport: VXLAN_PORT_LINUX,
+    srcport: [0, 0],
+    reserved_bits: bitsText(~usedBits(fields)),
+    ecn: 'linux',
+  }),
+  // RFC 7348, 5: reserved bits are ignored on receipt, the source port is of the dynamic range; RFC 6040, 4.1: normal mode.
+  rfc7348: () => ({
+    dstport: VXLAN_PORT_IANA,
+    srcport: [49152, 65535],
+    reserved_bits: bitsText(0n),
+    ecn: 'rfc6040',
+  }),
+};
+
+/** The bits in use, as text, when some of them are to be reserved. */
+export function overlap(fields: Partial<DeviceConfig>): string | undefined {
+  const used = usedBits(fields);
+  return fields.reserved_bits !== undefined && (BigInt(fields.reserved_bits) & used) !== 0n
+    ? bitsText(used)
+    : undefined;
+}
+
+/** A device's record from DEVICE_FLAGS on; `defaultTtl` is the host's. */
+export function optionWords(config: DeviceConfig, defaultTtl: number): number[] {
+  const filter = config['vtep-filter'];
+  const options: [boolean, number][] = [
+    [config.ttl === 'inherit', TTL_INHERIT],
+    [config.tos === 'inherit', TOS_INHERIT],
+    [config.df === 'inherit', DF_INHERIT],
+    [config.ecn === 'rfc6040', ECN_RFC6040],
+    [config.learning, LEARNING],
+    [config.proxy, PROXY],
+    [config.neigh_suppress, NEIGH_SUPPRESS],
+    [config.rsc, RSC],
+    [config.l2miss, L2MISS],
+    [config.l3miss, L3MISS],
+    [filter !== 'off', VTEP_KNOWN],
+    [filter === 'strict', VTEP_STRICT],
+    [config.gbp, GBP],
+    [config.localbypass, LOCALBYPASS],
+  ];
+  const flags = options.reduce((bits, [isOn, bit]) => (isOn ? bits | bit : bits), 0);
+  const reserved = BigInt(config.reserved_bits);
+  return [flags, Number(reserved >> 32n) | 0, Number(reserved & 0xffffffffn) | 0, defaultTtl];
+}
+
+function usedBits({ gbp }: Partial<DeviceConfig>): bigint {
+  return gbp ? USED_BITS | GBP_BITS : USED_BITS;
+}
+
+function bitsText(bits: bigint): string {
+  return `0x${BigInt.asUintN(64, bits).toString(16).padStart(16, '0')}`;
+}
