@@ -116,6 +116,7 @@ const FIXED: Partial<Record<DeviceKey, string>> = {
   gbp: 'cannot change GBP flag',
   profile: 'Cannot change profile',
   workers: 'Cannot change workers',
+  persist: 'Cannot change persist',
 };
 
 /** Options that a running device can be given others for, as in the kernel (vxlan_changelink), and some of ours. */
