@@ -1,10 +1,13 @@
 import { connect, type Socket } from 'node:net';
-import { CommandError, type Reply, socketPath, VERSION } from '../control/protocol.ts';
+import type { DaemonEvent } from '../control/events.ts';
+import { CommandError, type EventLine, type Reply, socketPath, VERSION } from '../control/protocol.ts';
 
 /** A connection to the daemon of this network namespace. Requests are answered in order. */
 export interface Client {
   /** The result of a command; throws CommandError with the daemon's sentence. */
   ask<T>(command: string, args?: unknown): Promise<T>;
+  /** The events of these groups (all without one) as they come; throws when the daemon ends the connection. */
+  monitor(groups: readonly string[]): AsyncGenerator<DaemonEvent, never>;
   close(): void;
 }
 
@@ -12,17 +15,23 @@ export interface Client {
 export async function connectToDaemon(path: string = socketPath()): Promise<Client> {
   const socket = await open(path);
   const replies = lines(socket);
-  return {
-    ask: async <T>(command: string, args: unknown = {}): Promise<T> => {
-      socket.write(`${JSON.stringify({ version: VERSION, command, arguments: args })}\n`);
-      const { value, done } = await replies.next();
-      if (done) throw new CommandError('the daemon closed the connection before it replied: see its log', 'ECONNRESET');
-      const reply = JSON.parse(value) as Reply;
-      if ('error' in reply) throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
-      return reply.result as T;
-    },
-    close: () => socket.destroy(),
+  const ask = async <T>(command: string, args: unknown = {}): Promise<T> => {
+    socket.write(`${JSON.stringify({ version: VERSION, command, arguments: args })}\n`);
+    const { value, done } = await replies.next();
+    if (done) throw new CommandError('the daemon closed the connection before it replied: see its log', 'ECONNRESET');
+    const reply = JSON.parse(value) as Reply;
+    if ('error' in reply) throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
+    return reply.result as T;
   };
+  async function* monitor(groups: readonly string[]): AsyncGenerator<DaemonEvent, never> {
+    await ask('monitor', { groups });
+    for await (const line of replies) yield (JSON.parse(line) as EventLine).event;
+    throw new CommandError(
+      'the daemon closed the connection: it was stopped, or its events were read too slowly',
+      'ECONNRESET',
+    );
+  }
+  return { ask, monitor, close: () => socket.destroy() };
 }
 
 /** A command for the daemon, and how its result is printed if it has any. */

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
+import { EventStream } from './event-stream.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import {
   BATCH_LIMIT,
@@ -56,8 +57,13 @@ export async function startApi(handlers: DaemonHandlers, path: string = socketPa
   };
 }
 
-/** Runs one client's requests in order. Reading waits while a reply is not taken, so that a slow client costs one reply of memory. */
+/**
+ * Runs one client's requests in order, and sends the events that it asks for. Reading waits while a reply is not taken, so that a slow
+ * client costs one reply of memory.
+ */
 async function serve(socket: Socket, handlers: DaemonHandlers): Promise<void> {
+  const events = new EventStream(socket, handlers);
+  socket.on('close', () => events.close());
   socket.setEncoding('utf8');
   socket.setTimeout(READ_PATIENCE, () => {
     if (socket.writableLength > 0) socket.destroy();
@@ -69,7 +75,8 @@ async function serve(socket: Socket, handlers: DaemonHandlers): Promise<void> {
     for (; end >= 0 && end <= REQUEST_LIMIT; end = pending.indexOf('\n')) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);
-      await send(socket, await answer(line, handlers));
+      await send(socket, await answer(line, handlers, events));
+      events.open();
     }
     if (pending.length > REQUEST_LIMIT) {
       await send(socket, failure({ message: `the request is longer than ${REQUEST_LIMIT} bytes`, errno: 'EMSGSIZE' }));
@@ -85,7 +92,7 @@ function send(socket: Socket, reply: Reply): Promise<void> {
   });
 }
 
-async function answer(line: string, handlers: DaemonHandlers): Promise<Reply> {
+async function answer(line: string, handlers: DaemonHandlers, events: EventStream): Promise<Reply> {
   let request: Request;
   try {
     request = JSON.parse(line);
@@ -98,9 +105,12 @@ async function answer(line: string, handlers: DaemonHandlers): Promise<Reply> {
     return failure({ message, errno: 'EPROTONOSUPPORT' });
   }
   try {
-    const result = await (request.command === 'batch'
-      ? runBatch(handlers, request.arguments)
-      : runCommand(handlers, request.command, request.arguments));
+    const { command, arguments: args } = request;
+    const result = await (command === 'batch'
+      ? runBatch(handlers, args)
+      : command === 'monitor'
+        ? events.ask(fieldsOf(args).groups)
+        : runCommand(handlers, command, args));
     return { version: VERSION, result: result ?? null };
   } catch (error) {
     const reply = describeError(error);

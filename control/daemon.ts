@@ -9,6 +9,7 @@ import { type Api, startApi } from './api.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { optionWords } from './device-options.ts';
+import { type EventGroup, type EventListener, Events } from './events.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
@@ -67,6 +68,7 @@ export class Daemon implements DaemonHandlers {
   readonly #host = new Host();
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #workers: number;
+  readonly #events = new Events();
   #capabilities!: Capabilities;
   #forwarding!: Forwarding;
   #pool!: WorkerPool;
@@ -104,6 +106,7 @@ export class Daemon implements DaemonHandlers {
       ...this.#forwarding.buffers,
       onFailure: (worker, error) =>
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
+      onReport: (_words, _record) => {},
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
     this.#uplinks = new UplinkSet({
@@ -250,6 +253,10 @@ export class Daemon implements DaemonHandlers {
       ...devices.map((device) => deviceStats(counters, device)),
       ...uplinks.map((uplink) => uplinkStats(this.#host, counters, uplink)),
     ]);
+  }
+
+  listen(groups: readonly EventGroup[], listener: EventListener): () => void {
+    return this.#events.listen(groups, listener);
   }
 
   async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {

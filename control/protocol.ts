@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
+import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
 
 export type { FdbRecord };
@@ -10,6 +11,7 @@ export type { FdbRecord };
  * What passes over the control socket. A request is one line of JSON, `{version, command, arguments}`; its reply is one line,
  * `{version, result}` or `{version, error: {message, errno?}}`. A connection may send any number of requests; replies
  * come in the order of the requests. The records have the key names of iproute2's JSON, so that `-j` prints them as they are.
+ * After the request `monitor` with `{groups}` lines `{version, event}` come as well, until the client ends its side.
  */
 
 /** The version of package.json (a test holds them together). */
@@ -32,6 +34,12 @@ export interface ReplyError {
 }
 
 export type Reply = { version: string; result: unknown } | { version: string; error: ReplyError };
+
+/** A line that the daemon sends of its own accord. */
+export interface EventLine {
+  version: string;
+  event: DaemonEvent;
+}
 
 /** Arguments of the command `batch`: they run in order; without `force` the first failure ends it. */
 export interface BatchArguments {
@@ -182,6 +190,8 @@ export interface DaemonHandlers {
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
   fdbFlush(dev: string): Answer<void>;
   stats(name: string | null): Answer<StatsRecord[]>;
+  /** Calls the listener for each event of the groups, until what it returns is called. */
+  listen(groups: readonly EventGroup[], listener: EventListener): () => void;
 }
 
 /** An error that tells the client an errno name besides the sentence. */

@@ -7,6 +7,7 @@ import { allocateCounters } from './counters.ts';
 import { DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
+import { allocateReports, ReportReader } from './reports.ts';
 import {
   CONTROL_FAIL,
   CONTROL_STOP,
@@ -25,6 +26,8 @@ export interface PoolOptions {
   readonly lists: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
   readonly onFailure: (worker: number, error: Error) => void;
+  /** Called with each report of a worker: the words, and the first word of its record (see reports.ts). */
+  readonly onReport: (words: Int32Array, record: number) => void;
   /** Called when a device's TAP is gone, once or more often. */
   readonly onGone: (device: number) => void;
 }
@@ -51,6 +54,7 @@ export class WorkerPool {
   readonly #pool: Piscina;
   readonly #control: Int32Array;
   readonly #records: Int32Array;
+  readonly #reports: ReportReader;
   readonly #workers: WorkerState[] = [];
   /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
   readonly #uplinks = new Map<number, readonly UplinkSpec[]>();
@@ -70,12 +74,15 @@ export class WorkerPool {
       fdb,
       nextHops,
       lists,
+      reports: allocateReports(workers + 1),
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer((CONTROL_FAIL + workers) * 4),
     };
     this.counters = new Float64Array(this.#shared.counters);
     this.#control = new Int32Array(this.#shared.control);
     this.#records = new Int32Array(this.#shared.devices);
+    this.#reports = new ReportReader(this.#shared.reports, options.onReport);
+    void this.#reports.run();
     this.#pool = new Piscina({
       filename: new URL('./worker.js', import.meta.url).href,
       minThreads: workers,
@@ -151,6 +158,7 @@ export class WorkerPool {
   /** Ends all workers; their descriptors may be closed afterwards. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#reports.stop();
     this.#mainThread?.stop();
     Atomics.store(this.#control, CONTROL_STOP, 1);
     for (const state of this.#workers) this.#wake(state);

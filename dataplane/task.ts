@@ -15,6 +15,8 @@ export interface Shared {
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
   readonly lists: SharedArrayBuffer;
+  /** See reports.ts. */
+  readonly reports: SharedArrayBuffer;
   /** DEVICE_RECORD words a device, see device.ts. */
   readonly devices: SharedArrayBuffer;
   /** CONTROL_* words. */

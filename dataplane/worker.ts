@@ -18,6 +18,7 @@ import { Device } from './device.ts';
 import { Encap } from './encap.ts';
 import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
+import { ReportWriter } from './reports.ts';
 import { receiveFrames, takeTapArena } from './tap.ts';
 import {
   CONTROL_FAIL,
@@ -65,6 +66,7 @@ export class Worker {
   readonly #counters: Float64Array;
   readonly #nextHops: Int32Array;
   readonly #records: Int32Array;
+  readonly reports: ReportWriter;
   readonly #encap: Encap;
   readonly #index: number;
   readonly #tapArena: number;
@@ -82,6 +84,7 @@ export class Worker {
     this.#counters = new Float64Array(shared.counters);
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
+    this.reports = new ReportWriter(shared.reports, index, this.memory);
     this.#encap = new Encap(this.memory, this.#counters, new FdbReader(shared.fdb), new Int32Array(shared.lists));
     this.#tapArena = takeTapArena(this.memory);
     this.#uplinkArena = takeUplinkArena(this.memory);

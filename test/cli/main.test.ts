@@ -11,7 +11,16 @@ import { commandLine } from './command.ts';
 
 test('every command has help, which names the exit status', async (t) => {
   const uvxlan = await commandLine(t);
-  for (const words of ['--help', 'help', 'up --help', 'link -h', 'fdb help', 'stats -help', 'cleanup --help']) {
+  for (const words of [
+    '--help',
+    'help',
+    'up --help',
+    'link -h',
+    'fdb help',
+    'stats -help',
+    'monitor -h',
+    'cleanup --help',
+  ]) {
     const { status, stdout, stderr } = await uvxlan(words);
     assert.deepEqual([status, stderr], [0, ''], words);
     assert.match(stdout, /^Usage: uvxlan/, words);
@@ -41,6 +50,7 @@ const USAGE: [string, string][] = [
   ['link show a b', 'unknown word "b" after the device "a"'],
   ['link show a/b', 'argument "a/b" is wrong: invalid device name, it is not a valid interface name'],
   ['stats -s', 'option "-s" is unknown here, known are --details, --json, --pretty and --help'],
+  ['monitor frob', 'Command "frob" is unknown, try "uvxlan monitor --help"'],
   ['cleanup now', 'unknown word "now": cleanup takes none'],
   ['fdb -batch x show', 'unknown word "show" beside -batch x'],
 ];

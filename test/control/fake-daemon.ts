@@ -1,3 +1,4 @@
+import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
 import type { LinkRecord, StatsRecord } from '../../control/protocol.ts';
 import {
@@ -13,6 +14,7 @@ export class FakeDaemon implements DaemonHandlers {
   entries: FdbRecord[] = [];
   links: LinkRecord[];
   counters: StatsRecord[] = [];
+  readonly events = new Events();
 
   constructor(links: LinkRecord[] = [fakeLink('v4')]) {
     this.links = links;
@@ -85,6 +87,10 @@ export class FakeDaemon implements DaemonHandlers {
   stats(name: string | null): StatsRecord[] {
     if (name !== null) this.link(name);
     return this.counters;
+  }
+
+  listen(groups: readonly EventGroup[], listener: EventListener): () => void {
+    return this.events.listen(groups, listener);
   }
 
   private link(name: string): LinkRecord {

@@ -16,6 +16,7 @@ import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, Device, MAX_DEVICES } f
 import { DROPS } from '../../dataplane/drops.ts';
 import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
 import type { Port } from '../../dataplane/port.ts';
+import { allocateReports } from '../../dataplane/reports.ts';
 import type { Shared, UplinkSpec } from '../../dataplane/task.ts';
 import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
@@ -128,6 +129,7 @@ export class Rig {
       fdb: this.fdb.buffer,
       nextHops: this.nextHops.buffer,
       lists: this.lists.buffer,
+      reports: allocateReports(1),
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer(64),
     };
