@@ -25,8 +25,8 @@ import {
 import { IPV6_DESTINATION, IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_VERSION } from '../wire/ipv6.ts';
 import { UDP_DESTINATION, UDP_HEADER } from '../wire/udp.ts';
 
-/** Where the program has the headers on its stack, counted from its end: the IP header's first byte. */
-const IP = -(IPV6_HEADER + UDP_HEADER);
+/** Where the program has the outer IP and UDP headers on its stack, counted from its end: the IP header's first byte. */
+export const IP = -(IPV6_HEADER + UDP_HEADER);
 
 /** On the uplink TAP's ingress: everything leaves through the NIC, numbered `nic`. */
 export function sendProgram(nic: number): Program {
@@ -40,10 +40,21 @@ export function sendProgram(nic: number): Program {
  * and port, without IP options or extension headers, not a fragment. Everything else is left to others' programs and the stack.
  */
 export function receiveProgram(uplink: number, local: string, port: number): Program {
-  const address = parseIp(local);
-  if (address === undefined) throw new Error(`${local} is not an IP address`);
   const program = new Assembler('uvxlan_receive');
   program.mov('r6', 'r1');
+  matchTunnel(program, local, port);
+  redirect(program, uplink);
+  program.label('next');
+  program.note('not ours');
+  program.mov('r0', TCX_NEXT);
+  program.exit();
+  return program.assemble();
+}
+
+/** Goes on, with the outer headers on the stack, for what receiveProgram() takes; to the label `next` for all else. r6: the packet. */
+export function matchTunnel(program: Assembler, local: string, port: number): void {
+  const address = parseIp(local);
+  if (address === undefined) throw new Error(`${local} is not an IP address`);
   program.note("for another host's MAC address: the stack would drop it");
   program.load(32, 'r0', 'r6', SKB_PACKET_TYPE);
   program.jumpIf('r0', '==', PACKET_OTHERHOST, 'next');
@@ -52,12 +63,6 @@ export function receiveProgram(uplink: number, local: string, port: number): Pro
   program.jumpIf('r0', '!=', 0, 'next');
   if (address.length === 4) matchIpv4(program, address, port);
   else matchIpv6(program, address, port);
-  redirect(program, uplink);
-  program.label('next');
-  program.note('not ours');
-  program.mov('r0', TCX_NEXT);
-  program.exit();
-  return program.assemble();
 }
 
 /** RFC 791, 3.1. */

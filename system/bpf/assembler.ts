@@ -78,6 +78,8 @@ const CONDITIONS = {
   's<': 0xc0,
   's<=': 0xd0,
 } as const;
+/** Conversion to big-endian (4.2). */
+const TO_BIG_ENDIAN = 0xd8;
 const JA = 0x00;
 const CALL = 0x80;
 const EXIT = 0x90;
@@ -134,6 +136,11 @@ export class Assembler {
   /** The same on 32 bits; the upper half of dst becomes zero. */
   alu32(operation: Operation, dst: Register, src: Operand): void {
     this.#emitOperand(ALU32 | OPERATIONS[operation], dst, src, 32);
+  }
+
+  /** dst = its lower bits with their bytes in the other order, as the wire has them; the rest becomes zero. */
+  toBigEndian(bits: 16 | 32 | 64, dst: Register): void {
+    this.#emit(ALU32 | TO_BIG_ENDIAN, number(dst), 0, 0, bits);
   }
 
   /** dst = the number of that many bits at base + offset, zero-extended, in the host's byte order. */

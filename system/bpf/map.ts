@@ -11,6 +11,10 @@ import {
 
 export const MAP_HASH = 1;
 export const MAP_ARRAY = 2;
+/** An array of which each processor has its own. */
+export const MAP_PERCPU_ARRAY = 6;
+/** Flag: memory is taken when an entry comes, not for all of them at once. */
+export const MAP_NO_PREALLOC = 1;
 
 export interface MapOptions {
   /** What bpftool shows: up to 15 letters, digits, '_' and '.'. */
@@ -23,6 +27,8 @@ export interface MapOptions {
   readonly maxEntries: number;
   /** BPF_F_*: what `type` needs or can do besides. */
   readonly flags?: number;
+  /** Of a value, one for each processor that may come: a per-processor map's, whose values are multiples of 8 bytes. */
+  readonly copies?: number;
 }
 
 // Offsets in union bpf_attr, BPF_MAP_CREATE.
@@ -50,7 +56,7 @@ export class BpfMap {
   readonly #keyOnly: Attributes;
 
   /** Throws a SystemError: EPERM without CAP_BPF, ENOMEM, E2BIG and EINVAL for sizes that the kernel does not take. */
-  constructor({ name, type, keySize, valueSize, maxEntries, flags = 0 }: MapOptions) {
+  constructor({ name, type, keySize, valueSize, maxEntries, flags = 0, copies = 1 }: MapOptions) {
     this.#subject = `eBPF map ${name}`;
     this.fd = new Attributes()
       .set(MAP_TYPE, type)
@@ -61,7 +67,7 @@ export class BpfMap {
       .setText(MAP_NAME, name)
       .call(BPF_MAP_CREATE, this.#subject);
     this.key = new Uint8Array(keySize);
-    this.value = new Uint8Array(valueSize);
+    this.value = new Uint8Array(valueSize * copies);
     const keyOnly = () => new Attributes().set(ELEMENT_MAP, this.fd).point(ELEMENT_KEY, this.key);
     this.#element = keyOnly().point(ELEMENT_VALUE, this.value);
     this.#keyOnly = keyOnly(); // the kernel refuses a value where it takes none
