@@ -14,6 +14,7 @@
  *     8-31 TEMPLATE       24 zero bytes (virtio-net header room), the outer headers, zeros
  */
 import { answer } from './error.ts';
+import type { FdbMirror } from './mirror.ts';
 import { ORDERED_LOADS } from './table.ts';
 
 /** Words of a record: index * RECORD is its first. */
@@ -81,6 +82,7 @@ export interface NextHopEvents {
 
 export class NextHops {
   readonly buffer: SharedArrayBuffer;
+  mirror: FdbMirror | undefined;
   readonly #words: Int32Array;
   readonly #limit: number;
   readonly #grace: number;
@@ -131,6 +133,7 @@ export class NextHops {
   release(index: number, now: number): void {
     if (--this.#references[index] > 0) return;
     this.#retired.set(index, now);
+    this.mirror?.setNextHop(index);
     this.#events.onRelease(index);
   }
 
@@ -160,6 +163,22 @@ export class NextHops {
     });
   }
 
+  /** What takes whole frames there; undefined when it is not in use, or is not resolved. */
+  resolved(index: number): Template | undefined {
+    const at = index * RECORD;
+    const words = this.#words;
+    if (!this.#references[index] || words[at + STATE] !== RESOLVED) return undefined;
+    return {
+      outerLength: words[at + OUTER_LENGTH],
+      ipSum: words[at + IP_SUM],
+      pseudoSum: words[at + PSEUDO_SUM],
+      uplink: words[at + UPLINK],
+      flags: words[at + FLAGS],
+      mtu: words[at + MTU],
+      words: words.slice(at + TEMPLATE, at + TEMPLATE + TEMPLATE_WORDS),
+    };
+  }
+
   #setState(index: number, state: number): void {
     this.#write(index, () => this.#put(index * RECORD + STATE, state));
   }
@@ -169,6 +188,7 @@ export class NextHops {
     this.#put(at, this.#words[at] + 1);
     change();
     this.#put(at, this.#words[at] + 1);
+    this.mirror?.setNextHop(index);
   }
 
   /** All stores are atomic: these stay in order on every processor. */

@@ -17,6 +17,8 @@
  *   are being rewritten; it reads HEAD again at the end and starts over.
  */
 
+import type { FdbMirror } from './mirror.ts';
+
 const HEAD = 0;
 const SEED = 1;
 const LOG2_LARGEST = 2;
@@ -156,6 +158,7 @@ export class FdbTable {
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array;
   readonly limit: number;
+  mirror: FdbMirror | undefined;
   readonly #reader: FdbReader;
   readonly #log2Largest: number;
   #live = 0;
@@ -214,7 +217,7 @@ export class FdbTable {
     }
     this.#fill(cell, high, macLow, state, now, now);
     this.#live++;
-    Atomics.store(this.words, cell + CELL_DESTINATION, destination);
+    this.setDestination(cell, destination);
     return cell;
   }
 
@@ -252,10 +255,12 @@ export class FdbTable {
   /** Sends an entry's frames elsewhere, in one atomic store. */
   setDestination(cell: number, destination: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, destination);
+    this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), destination);
   }
 
   remove(cell: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, TOMBSTONE);
+    this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), 0);
     this.#live--;
     this.#tombstones++;
   }

@@ -7,6 +7,7 @@
 import { familyOf, formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
 import { answer, FdbError } from './error.ts';
 import { Lists } from './lists.ts';
+import type { FdbMirror } from './mirror.ts';
 import {
   DEFAULT_GRACE,
   type NextHopEvents,
@@ -87,6 +88,23 @@ export class FdbWriter {
   removeDevice(index: number, now: number): void {
     this.flush(index, now);
     this.#devices[index] = undefined;
+  }
+
+  /** Tells `mirror` of all changes from now on; what is there already, replay() tells. */
+  set mirror(mirror: FdbMirror) {
+    this.table.mirror = mirror;
+    this.nextHops.mirror = mirror;
+  }
+
+  /** Tells the mirror of a device's entries and their next hops as they are. */
+  replay(device: number, mirror: FdbMirror): void {
+    const { table } = this;
+    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
+      if (table.device(cell) !== device) continue;
+      const destination = table.destination(cell);
+      if ((destination & 1) === 0) mirror.setNextHop(destination >> 1);
+      mirror.setEntry(device, table.macHigh(cell), table.macLow(cell), destination);
+    }
   }
 
   /** Entries (MACs) of a device. */

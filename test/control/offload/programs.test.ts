@@ -141,11 +141,11 @@ for (const family of [4, 6] as const) {
         offloaded++;
         assert.deepEqual(withoutId(out, family), withoutId(expected!, family));
       }),
-      { numRuns: 2000 },
+      { numRuns: 800 },
     );
     const { tx_packets, tx_bytes } = sending.mirror.counters(DEVICE);
     assert.equal(tx_packets, offloaded);
-    assert.ok(offloaded > 300 && tx_bytes > offloaded * 14, `${offloaded} packets`);
+    assert.ok(offloaded > 120 && tx_bytes > offloaded * 14, `${offloaded} packets`);
     assert.ok(sending.mirror.stamps(DEVICE, 0x0200, KNOWN).used > 0);
   });
 }
