@@ -17,7 +17,14 @@ export class CommandFailed extends Error {
   }
 }
 
-const PACKAGES: Record<string, string> = { ip: 'iproute2', tc: 'iproute2', nsenter: 'util-linux' };
+const PACKAGES: Record<string, string> = {
+  ip: 'iproute2',
+  tc: 'iproute2',
+  nsenter: 'util-linux',
+  iptables: 'iptables',
+  ip6tables: 'iptables',
+  nft: 'nftables',
+};
 const TIMEOUT = 10_000;
 /** Bytes; the routes to 100,000 next hops take 20 MB. */
 const OUTPUT_LIMIT = 128 * 1024 * 1024;
@@ -45,9 +52,11 @@ export class Iproute {
     this.prefix = prefix;
   }
 
-  /** Runs a command; returns what it prints. Throws CommandFailed with the tool's words when its status is not 0. */
-  async run(program: string, args: readonly string[]): Promise<string> {
-    const outcome = await this.#execute(program, args);
+  /**
+   * Runs a command, which reads `input`; returns what it prints. Throws CommandFailed with the tool's words when its status is not 0.
+   */
+  async run(program: string, args: readonly string[], input?: string): Promise<string> {
+    const outcome = await this.#execute(program, args, input);
     if (outcome.status !== 0) throw new CommandFailed([program, ...args].join(' '), words(outcome));
     return outcome.stdout;
   }

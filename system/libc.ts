@@ -42,6 +42,14 @@ export const getsockopt = library.func('int getsockopt(int, int, int, void*, voi
 ) => number;
 /** sendmsg(fd, address of a msghdr, flags): bytes sent or -1. */
 export const sendmsg = library.func('long sendmsg(int, uintptr_t, int)') as Transfer;
+export const sendto = library.func('long sendto(int, void*, size_t, int, void*, int)') as (
+  fd: number,
+  bytes: Uint8Array,
+  length: number,
+  flags: number,
+  address: Uint8Array,
+  addressLength: number,
+) => number;
 /** recvmmsg(fd, address of mmsghdrs, count, flags, 0): messages received or -1. */
 export const recvmmsg = library.func('int recvmmsg(int, uintptr_t, uint, int, uintptr_t)') as (
   fd: number,

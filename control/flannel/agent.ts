@@ -1,0 +1,418 @@
+/**
+ * The node agent: what flanneld does, with uvxlan's dataplane in place of the kernel's vxlan device. It joins what the cluster says (Source),
+ * what is to be on this host because of that (Reconciler, Backend), and who waits for it (subnet.env, probes, systemd).
+ *
+ *     source's events --+
+ *     ip monitor -------+--> reconcile: devices -> addresses, neighbours, routes -> FDB -> rules --> subnet.env, ready
+ *     every 4 seconds --+
+ *
+ * Nothing is taken away when the agent ends, so that packets flow on as soon as it is back.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { notify } from '../../system/notify.ts';
+import { formatMac } from '../../wire/address.ts';
+import { Host } from '../host.ts';
+import { MonitorProcess } from '../monitor-process.ts';
+import { type Backend, HostGateway, type Wish } from './backend.ts';
+import { chooseInterface, type ExternalInterface, familiesOf, type InterfaceWish } from './external-interface.ts';
+import { type HealthView, serveHealth } from './health.ts';
+import { PROTOCOL } from './host-table.ts';
+import { type KeptState, keptStatePath, readKeptState, writeKeptState } from './kept-state.ts';
+import { type Endpoint, FAMILIES, type Family, type Lease, type PerFamily } from './lease.ts';
+import type { NetConf } from './net-conf.ts';
+import { type Depth, Reconciler, type ReconcilerOptions } from './reconciler.ts';
+import { type Source, StoppedError } from './source.ts';
+import { formatSubnetEnv, replaceFile } from './subnet-env.ts';
+import { Vxlan, type VxlanOptions } from './vxlan-backend.ts';
+
+export interface AgentOptions extends ReconcilerOptions, VxlanOptions {
+  readonly source: Source;
+  readonly interface: InterfaceWish;
+  /** Addresses that other nodes reach this one at, where they are not the NIC's own. */
+  readonly publicIp: PerFamily<string>;
+  readonly subnetFile: string;
+  /** Port 0: no probes. */
+  readonly healthz: { readonly ip: string; readonly port: number };
+}
+
+/** Milliseconds between comparisons without an event, and after how many of them everything is read. */
+const PERIOD = 4_000;
+const ALL_EVERY = 8;
+/** Milliseconds from an event of the host, which usually is one of many, to the comparison. */
+const DEBOUNCE = 50;
+/** Of the time, no more than one part in so many goes into comparisons that events of the host ask for. */
+const SHARE = 5;
+/** But in milliseconds no event waits longer: what is missing is to be back within seconds. */
+const LONGEST_WAIT = 1_000;
+/** Milliseconds until what failed is tried again: at first, and at most. */
+const FIRST_RETRY = 500;
+const LONGEST_RETRY = 30_000;
+/** Milliseconds from a change to keeping it: the state of many nodes is a megabyte. */
+const KEEP_AFTER = 500;
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+
+/** Runs the agent until a signal ends it; returns the exit status. */
+export async function runAgent(options: AgentOptions): Promise<number> {
+  const ended = new Promise<void>((resolve) => {
+    for (const signal of SIGNALS) process.on(signal, () => resolve());
+  });
+  const agent = new Agent(options);
+  try {
+    await Promise.race([agent.start(), ended]);
+    await ended;
+  } finally {
+    notify('STOPPING=1');
+    await agent.stop();
+  }
+  return 0;
+}
+
+export class Agent {
+  readonly #options: AgentOptions;
+  readonly #host = new Host();
+  readonly #statePath: string;
+  #netConf: NetConf | undefined;
+  #external: ExternalInterface | undefined;
+  #own: Lease | undefined;
+  #peers: ReadonlyMap<string, Lease> | undefined;
+  /** Of the cluster, for this node (Source.publicIps). */
+  #fixedIps: PerFamily<string> = { ipv4: null, ipv6: null };
+  /** What this node is registered with. */
+  #endpoint: PerFamily<Endpoint> | undefined;
+  #backend: Backend | undefined;
+  #reconciler: Reconciler | undefined;
+  #monitor: MonitorProcess | undefined;
+  #health: Awaited<ReturnType<typeof serveHealth>> | undefined;
+
+  readonly #stop = new AbortController();
+  #ready = false;
+  /** What was asked for since the running comparison has begun. */
+  #pending: Depth | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #isRunning = false;
+  #timers = new Map<string, NodeJS.Timeout>();
+  #notBefore = 0;
+  #retry = FIRST_RETRY;
+  #beats = 0;
+  /** What the log has said of failures, so that each is said once while it lasts. */
+  #said = new Set<string>();
+  #subnetEnv = '';
+  /** Whether the kept state is the present one. */
+  #isKept = true;
+  #repairs = 0;
+  #reconciliations = 0;
+  #reconcileSeconds = 0;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#statePath = keptStatePath(options.subnetFile);
+  }
+
+  /** Resolves when this node is registered and follows the cluster, which takes as long as the cluster's server takes to answer. */
+  async start(): Promise<void> {
+    const { source, healthz, log } = this.#options;
+    if (healthz.port !== 0) this.#health = await serveHealth(healthz.ip, healthz.port, () => this.view());
+    const kept = readKeptState(this.#statePath);
+    if (kept) {
+      log(`goes on with what was known before, ${kept.peers.size} peers, until ${source.name} answers`);
+      await this.#begin(kept.netConf);
+      [this.#own, this.#peers] = [kept.own, kept.peers];
+      this.#kick('all');
+    }
+    try {
+      const netConf = await source.netConf();
+      if (JSON.stringify(netConf) !== JSON.stringify(this.#netConf)) {
+        if (this.#netConf) log('the network configuration is another one than before');
+        [this.#own, this.#peers] = [undefined, undefined];
+        await this.#running;
+        await this.#begin(netConf);
+      }
+      this.#fixedIps = await source.publicIps();
+      this.#endpoint = await this.#findEndpoint();
+      if (this.#isStopping) return;
+      source.start(this.#endpoint, {
+        onOwn: (lease) => {
+          this.#own = lease;
+          this.#isKept = false;
+          this.#kick('changes');
+        },
+        onPeers: (peers) => {
+          this.#peers = peers;
+          this.#isKept = false;
+          this.#kick('changes');
+        },
+      });
+    } catch (error) {
+      if (!(error instanceof StoppedError)) throw error;
+    }
+  }
+
+  /** Ends what runs; devices, routes, neighbours and rules stay. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    for (const timer of this.#timers.values()) clearTimeout(timer);
+    this.#monitor?.stop();
+    this.#health?.close();
+    await this.#options.source.stop();
+    await this.#running;
+    await this.#backend?.stop();
+  }
+
+  view(): HealthView {
+    const { source } = this.#options;
+    return {
+      ready: this.#ready,
+      problem: [...this.#said][0] ?? source.status.problem,
+      peers: this.#peers?.size ?? 0,
+      repairs: this.#repairs,
+      reconciliations: this.#reconciliations,
+      reconcileSeconds: this.#reconcileSeconds,
+      source: source.status,
+      faults: source.faults,
+    };
+  }
+
+  /** Everything that depends on the network configuration, which is the first to be known. */
+  async #begin(netConf: NetConf): Promise<void> {
+    await this.#backend?.stop();
+    this.#netConf = netConf;
+    this.#backend = openBackend(netConf, this.#options);
+    this.#reconciler = new Reconciler(this.#host, this.#backend, this.#options);
+    this.#external = await this.#waitForInterface();
+    if (this.#monitor) return;
+    this.#monitor = new MonitorProcess(
+      this.#host.iproute.prefix,
+      ['ip', 'monitor', 'label', 'link', 'address', 'route', 'neigh'],
+      {
+        onListening: () => this.#hostChanged(),
+        onLine: (line) => {
+          if (this.#concerns(line)) this.#hostChanged();
+        },
+        onComplaint: () => this.#hostChanged(), // events were lost
+      },
+    );
+    const beat = () => {
+      this.#later('beat', PERIOD, beat);
+      this.#kick(++this.#beats % ALL_EVERY === 0 ? 'all' : 'cheap');
+    };
+    this.#later('beat', PERIOD, beat);
+  }
+
+  /** The NIC may come up after the agent, as at boot. */
+  async #waitForInterface(): Promise<ExternalInterface> {
+    for (let pause = FIRST_RETRY; ; pause = Math.min(2 * pause, LONGEST_RETRY)) {
+      try {
+        return await this.#chooseInterface();
+      } catch (error) {
+        this.#say((error as Error).message);
+        await sleep(pause, undefined, { signal: this.#stop.signal }).catch(() => {
+          throw new StoppedError();
+        });
+      }
+    }
+  }
+
+  #chooseInterface(): Promise<ExternalInterface> {
+    const except = [...this.#options.interface.except, ...this.#deviceNames()];
+    return chooseInterface(this.#host, { ...this.#options.interface, except }, familiesOf(this.#netConf!));
+  }
+
+  get #isStopping(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  #deviceNames(): string[] {
+    return FAMILIES.flatMap((family) => this.#backend?.overlays[family]?.device ?? []);
+  }
+
+  /** How other nodes are to reach this one. MAC addresses that they know already stay. */
+  async #findEndpoint(): Promise<PerFamily<Endpoint>> {
+    const publicIps = this.#publicIps();
+    const needsMacs = this.#netConf!.backend.type === 'vxlan';
+    const known = needsMacs ? await this.#options.source.vtepMacs(publicIps) : undefined;
+    const endpoint = async (family: Family): Promise<Endpoint | null> => {
+      const publicIp = publicIps[family];
+      if (publicIp === null) return null;
+      const mac =
+        known && (known[family] ?? this.#own?.[family]?.vtepMac ?? (await this.#tapMac(family)) ?? randomMac());
+      return { publicIp, vtepMac: mac ?? null };
+    };
+    return { ipv4: await endpoint('ipv4'), ipv6: await endpoint('ipv6') };
+  }
+
+  #publicIps(): PerFamily<string> {
+    const { publicIp } = this.#options;
+    const of = (family: Family): string | null => {
+      const own = this.#external!.address[family];
+      return own === null ? null : (publicIp[family] ?? this.#fixedIps[family] ?? own);
+    };
+    return { ipv4: of('ipv4'), ipv6: of('ipv6') };
+  }
+
+  /** Of a device that an earlier run has left. */
+  async #tapMac(family: Family): Promise<string | undefined> {
+    const device = this.#backend!.overlays[family]?.device;
+    return device ? (await this.#host.link(device))?.mac : undefined;
+  }
+
+  /** Whether a line of `ip monitor` is about something that is the agent's, or that it depends on. */
+  #concerns(line: string): boolean {
+    if (line.startsWith('[NEIGH]')) return line.includes(`proto ${PROTOCOL}`) && /PERMANENT|Deleted/.test(line);
+    if (line.startsWith('[ROUTE]')) return !line.includes('local ') && !line.includes('table local');
+    return [...this.#deviceNames(), this.#external?.nic.name].some((name) => name !== undefined && line.includes(name));
+  }
+
+  #hostChanged(): void {
+    if (this.#timers.has('host') || this.#isStopping) return;
+    const wait = Math.max(DEBOUNCE, this.#notBefore - performance.now());
+    this.#later('host', wait, () => this.#kick('all'));
+  }
+
+  #later(name: string, milliseconds: number, action: () => void): void {
+    clearTimeout(this.#timers.get(name));
+    const timer = setTimeout(() => {
+      this.#timers.delete(name);
+      action();
+    }, milliseconds);
+    this.#timers.set(name, timer);
+  }
+
+  /** Compares soon, and not twice at a time. */
+  #kick(depth: Depth): void {
+    this.#pending = deeper(this.#pending, depth);
+    if (this.#isRunning || this.#isStopping) return;
+    this.#isRunning = true;
+    this.#running = this.#reconcile().finally(() => {
+      this.#isRunning = false;
+      if (this.#pending) this.#kick(this.#pending);
+    });
+  }
+
+  async #reconcile(): Promise<void> {
+    // What comes at once with this is part of it.
+    await sleep(0);
+    const depth = this.#pending ?? 'changes';
+    this.#pending = undefined;
+    const [netConf, own, peers] = [this.#netConf, this.#own, this.#peers];
+    if (!netConf || !own || !peers || !this.#reconciler || this.#isStopping) return;
+    const started = performance.now();
+    const failures: string[] = [];
+    try {
+      if (depth === 'all') failures.push(...(await this.#followInterface()));
+      const wish: Wish = { netConf, external: this.#external!, own, peers };
+      const { repaired, failed } = await this.#reconciler.run(wish, depth);
+      failures.push(...failed);
+      this.#report(repaired);
+      this.#publish(wish);
+    } catch (error) {
+      failures.push((error as Error).message);
+    }
+    const took = performance.now() - started;
+    this.#reconciliations++;
+    this.#reconcileSeconds = took / 1000;
+    if (depth === 'all') this.#notBefore = performance.now() + Math.min(took * SHARE, LONGEST_WAIT);
+    this.#note(failures);
+  }
+
+  /** Another NIC or address of it than before: peers have to be told. */
+  async #followInterface(): Promise<string[]> {
+    try {
+      this.#external = await this.#chooseInterface();
+    } catch (error) {
+      return [`goes on with ${this.#external!.nic.name}: ${(error as Error).message}`];
+    }
+    const publicIps = this.#publicIps();
+    const registered = this.#endpoint;
+    const isSame = (family: Family) => (registered?.[family]?.publicIp ?? null) === publicIps[family];
+    if (!registered || FAMILIES.every(isSame)) return [];
+    this.#options.log(`public IP is ${FAMILIES.flatMap((family) => publicIps[family] ?? []).join(', ')} now`);
+    this.#endpoint = await this.#findEndpoint();
+    this.#options.source.register(this.#endpoint);
+    return [];
+  }
+
+  /** Tells who waits for it that this node forwards, and what it is. */
+  #publish(wish: Wish): void {
+    const { subnetFile, ipMasq, source, log } = this.#options;
+    const { netConf, own, peers } = wish;
+    const families = FAMILIES.filter((family) => own[family] !== null && netConf[family] !== null);
+    const text = formatSubnetEnv({
+      network: { ipv4: netConf.ipv4?.network ?? null, ipv6: netConf.ipv6?.network ?? null },
+      subnet: { ipv4: own.ipv4?.subnet ?? null, ipv6: own.ipv6?.subnet ?? null },
+      mtu: Math.min(...families.map((family) => this.#backend!.mtu(wish, family))),
+      ipMasq,
+    });
+    if (text !== this.#subnetEnv || !existsSync(subnetFile)) replaceFile(subnetFile, text);
+    this.#subnetEnv = text;
+    if (!this.#isKept) this.#later('keep', KEEP_AFTER, () => this.#keep({ netConf, own, peers }));
+    if (this.#ready || this.#endpoint === undefined) return;
+    this.#ready = true;
+    const subnets = families.map((family) => own[family]!.subnet).join(', ');
+    log(`ready: ${subnets}, ${peers.size} peers, ${netConf.backend.type} through ${wish.external.nic.name}`);
+    source.ready();
+    notify('READY=1');
+  }
+
+  #keep(state: KeptState): void {
+    this.#isKept = true;
+    try {
+      writeKeptState(this.#statePath, state);
+    } catch (error) {
+      this.#options.log(`${this.#statePath} cannot be written (${(error as NodeJS.ErrnoException).code})`);
+    }
+  }
+
+  #report(repaired: readonly string[]): void {
+    // Before the node is ready all of it is new.
+    if (!this.#ready || repaired.length === 0) return;
+    this.#repairs += repaired.length;
+    const more = repaired.length > 3 ? ` and ${repaired.length - 3} more` : '';
+    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, 3).join('; ')}${more}`);
+  }
+
+  /** Says what fails, once while it lasts, and tries again. */
+  #note(failures: readonly string[]): void {
+    for (const failure of failures) this.#say(failure);
+    if (failures.length === 0) {
+      this.#said.clear();
+      this.#retry = FIRST_RETRY;
+      return;
+    }
+    if (this.#isStopping) return;
+    this.#later('retry', this.#retry, () => this.#kick('all'));
+    this.#retry = Math.min(2 * this.#retry, LONGEST_RETRY);
+  }
+
+  #say(message: string): void {
+    if (this.#said.has(message) || this.#isStopping) return;
+    this.#said.add(message);
+    this.#options.log(message);
+  }
+}
+
+export function openBackend(netConf: NetConf, options: VxlanOptions): Backend {
+  const { backend } = netConf;
+  switch (backend.type) {
+    case 'vxlan':
+      return new Vxlan(netConf, backend, options);
+    case 'host-gw':
+      return new HostGateway(netConf);
+    case 'udp':
+      throw new Error('the backend udp is not there yet');
+  }
+}
+
+const DEPTHS: readonly Depth[] = ['changes', 'cheap', 'all'];
+
+function deeper(one: Depth | undefined, other: Depth): Depth {
+  return one === undefined || DEPTHS.indexOf(one) < DEPTHS.indexOf(other) ? other : one;
+}
+
+/** Locally administered, unicast. */
+function randomMac(): string {
+  const bytes = randomBytes(6);
+  bytes[0] = (bytes[0] & 0xfc) | 0x02;
+  return formatMac(bytes);
+}

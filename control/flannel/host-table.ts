@@ -1,0 +1,171 @@
+/**
+ * What the agent keeps on the host, as text that `ip -batch` takes: addresses and permanent neighbours of its devices, and one route a peer.
+ *
+ *     key                                   value
+ *     link flannel.1                        up address 02:42:0a:f4:01:00
+ *     address 10.244.1.0/32 dev flannel.1
+ *     neigh 10.244.2.0 dev flannel.1        lladdr 02:42:0a:f4:02:00
+ *     route 10.244.2.0/24                   via 10.244.2.0 dev flannel.1 onlink
+ *
+ * Routes and neighbours carry a protocol number of our own, by which they are known also after kill -9: what has it and is not
+ * wanted was left by a peer that is gone. What does not have it is somebody else's.
+ */
+import type { Host } from '../host.ts';
+import { CommandFailed } from '../iproute.ts';
+import type { Overlay } from './backend.ts';
+import { FAMILIES, type Family, type Lease, type PerFamily } from './lease.ts';
+import { contains } from './subnet-env.ts';
+
+export type HostTable = ReadonlyMap<string, string>;
+
+/** Free in /etc/iproute2/rt_protos. The dataplane's own neighbours have it as well, but are not permanent. */
+export const PROTOCOL = '118';
+
+/** What to put on the host for this node's own lease and its peers. `isOnLink` tells of a public IP whether it needs no gateway. */
+export function desiredTable(
+  overlays: PerFamily<Overlay>,
+  nic: string,
+  own: Lease,
+  peers: Iterable<Lease>,
+  isOnLink: (publicIp: string) => boolean,
+): HostTable {
+  const table = new Map<string, string>();
+  for (const family of FAMILIES) {
+    const overlay = overlays[family];
+    const share = own[family];
+    if (!overlay?.device || !share) continue;
+    const { device, network, spansNetwork } = overlay;
+    table.set(`link ${device}`, share.vtepMac === null ? 'up' : `up address ${share.vtepMac}`);
+    // As long as it can be, so that it brings no broadcast address and no route, but where the route is wanted.
+    const length = spansNetwork ? network.slice(network.indexOf('/') + 1) : family === 'ipv4' ? 32 : 128;
+    table.set(`address ${tunnelAddress(share.subnet)}/${length} dev ${device}`, '');
+  }
+  for (const peer of peers) {
+    for (const family of FAMILIES) {
+      const overlay = overlays[family];
+      const share = peer[family];
+      if (!overlay || overlay.spansNetwork || !share) continue;
+      const { device } = overlay;
+      const tunnel = tunnelAddress(share.subnet);
+      if (device && share.vtepMac) table.set(`neigh ${tunnel} dev ${device}`, `lladdr ${share.vtepMac}`);
+      const isDirect = device === null || isOnLink(share.publicIp);
+      table.set(
+        `route ${share.subnet}`,
+        isDirect ? `via ${share.publicIp} dev ${nic}` : `via ${tunnel} dev ${device} onlink`,
+      );
+    }
+  }
+  return table;
+}
+
+/** A subnet's first address is its VXLAN device's, and the gateway to its pods. */
+export function tunnelAddress(subnet: string): string {
+  return subnet.slice(0, subnet.indexOf('/'));
+}
+
+/** The lines that make what there is into what is wanted, in an order in which each can be carried out. */
+export function changes(actual: HostTable, desired: HostTable): string[] {
+  const lines: string[] = [];
+  for (const [key, value] of desired) if (actual.get(key) !== value) lines.push(put(key, value));
+  // Devices are the backend's to take away.
+  const isStale = (key: string) => !desired.has(key) && !key.startsWith('link ');
+  const stale = [...actual].filter(([key]) => isStale(key)).map(([key, value]) => take(key, value));
+  // Routes need the addresses and neighbours that stand before them; and go before these.
+  return [...lines, ...stale.reverse()];
+}
+
+function put(key: string, value: string): string {
+  const [object, ...rest] = key.split(' ');
+  const target = rest.join(' ');
+  switch (object) {
+    case 'link':
+      return `link set dev ${target} ${value}`;
+    case 'address':
+      return `address replace ${target}`;
+    case 'neigh':
+      return `neigh replace ${target} ${value} nud permanent protocol ${PROTOCOL}`;
+    default:
+      return `route replace ${target} ${value} proto ${PROTOCOL}`;
+  }
+}
+
+function take(key: string, value: string): string {
+  const [object, ...rest] = key.split(' ');
+  const target = rest.join(' ');
+  return object === 'route' ? `route del ${target} ${value} proto ${PROTOCOL}` : `${object} del ${target}`;
+}
+
+interface IpRoute {
+  dst: string;
+  gateway?: string;
+  via?: { host: string };
+  dev?: string;
+  metric?: number;
+  flags?: string[];
+}
+
+interface IpNeighbour {
+  dst: string;
+  dev: string;
+  lladdr?: string;
+  state?: string[];
+}
+
+interface IpLink {
+  ifname: string;
+  flags: string[];
+  link_type: string;
+  address?: string;
+  addr_info?: { local?: string; prefixlen?: number; scope?: string }[];
+}
+
+/** IPv6 gives routes without a metric this one (IP6_RT_PRIO_USER). */
+const DEFAULT_METRIC_IPV6 = 1024;
+
+/** What is there now and is ours: of the devices in `overlays`, and all that carries our protocol number. */
+export async function readTable(host: Host, overlays: PerFamily<Overlay>): Promise<Map<string, string>> {
+  const table = new Map<string, string>();
+  const families = FAMILIES.filter((family) => overlays[family] !== null);
+  // Independent of each other, and each is short.
+  const [links, neighbours, routes] = await Promise.all([
+    Promise.all(families.map((family) => readDevice(host, overlays[family]!.device))),
+    host.iproute.json<IpNeighbour[]>('ip', ['-j', 'neigh', 'show', 'nud', 'permanent', 'proto', PROTOCOL]),
+    Promise.all(families.map((family) => readRoutes(host, family))),
+  ]);
+  families.forEach((family, i) => {
+    const link = links[i];
+    if (!link) return;
+    const state = link.flags.includes('UP') ? 'up' : 'down';
+    table.set(`link ${link.ifname}`, link.link_type === 'ether' ? `${state} address ${link.address}` : state);
+    for (const { local, prefixlen } of link.addr_info ?? []) {
+      // An address that somebody gave the device for another purpose is not ours.
+      if (local === undefined || !contains(overlays[family]!.network, local)) continue;
+      table.set(`address ${local}/${prefixlen} dev ${link.ifname}`, '');
+    }
+  });
+  for (const { dst, dev, lladdr } of neighbours) table.set(`neigh ${dst} dev ${dev}`, `lladdr ${lladdr}`);
+  for (const [key, value] of routes.flat()) table.set(key, value);
+  return table;
+}
+
+async function readDevice(host: Host, device: string | null): Promise<IpLink | undefined> {
+  if (device === null) return undefined;
+  try {
+    return (await host.iproute.json<IpLink[]>('ip', ['-j', 'address', 'show', 'dev', device]))[0];
+  } catch (error) {
+    if (error instanceof CommandFailed && /does not exist|Cannot find device/.test(error.reason)) return undefined;
+    throw error;
+  }
+}
+
+async function readRoutes(host: Host, family: Family): Promise<[string, string][]> {
+  const option = family === 'ipv4' ? '-4' : '-6';
+  const rows = await host.iproute.json<IpRoute[]>('ip', ['-j', option, 'route', 'show', 'proto', PROTOCOL]);
+  const usual = family === 'ipv4' ? 0 : DEFAULT_METRIC_IPV6;
+  return rows.map(({ dst, gateway, via, dev, metric = 0, flags = [] }) => {
+    const other = metric === usual ? '' : ` metric ${metric}`;
+    const to = gateway ?? via?.host;
+    const onlink = flags.includes('onlink') ? ' onlink' : '';
+    return [`route ${dst}${other}`, `${to ? `via ${to} ` : ''}dev ${dev}${onlink}`];
+  });
+}

@@ -1,0 +1,124 @@
+/** Makes the host what it is to be: compares all that is the agent's with what is there, and puts right what differs. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { Host } from '../host.ts';
+import { CommandFailed } from '../iproute.ts';
+import type { Backend, Wish } from './backend.ts';
+import { keepIptables, keepNftables } from './firewall.ts';
+import { changes, desiredTable, type HostTable, readTable } from './host-table.ts';
+import { FAMILIES, type Family } from './lease.ts';
+import type { MasqueradeWish } from './masquerade.ts';
+
+export interface ReconcilerOptions {
+  readonly ipMasq: boolean;
+  readonly randomFully: boolean;
+  readonly forwardRules: boolean;
+}
+
+/** What a reconciliation did. */
+export interface Outcome {
+  /** What was not as it had been left, and is again. */
+  readonly repaired: readonly string[];
+  /** What could not be done, in the tools' own words. */
+  readonly failed: readonly string[];
+}
+
+const FORWARDING = { ipv4: '/proc/sys/net/ipv4/ip_forward', ipv6: '/proc/sys/net/ipv6/conf/all/forwarding' } as const;
+
+/** How much is compared: only what was asked for since, also what costs little to read, or all. */
+export type Depth = 'changes' | 'cheap' | 'all';
+
+export class Reconciler {
+  readonly #host: Host;
+  readonly #backend: Backend;
+  readonly #options: ReconcilerOptions;
+  /** The tables as they were read or written last; undefined when they have to be read. */
+  #known: HostTable | undefined;
+  /** By public IP: whether it needs no gateway. */
+  readonly #onLink = new Map<string, boolean>();
+  /** What was put on the host last: what differs from it without having been asked for is drift. */
+  #asked: HostTable = new Map();
+
+  constructor(host: Host, backend: Backend, options: ReconcilerOptions) {
+    this.#host = host;
+    this.#backend = backend;
+    this.#options = options;
+  }
+
+  /** Throws when what all else depends on, a device, cannot be made. */
+  async run(wish: Wish, depth: Depth): Promise<Outcome> {
+    const repaired: string[] = [];
+    const failed: string[] = [];
+    const made = await this.#backend.keepDevices(wish);
+    repaired.push(...made);
+    const isAll = depth === 'all' || made.length > 0 || this.#known === undefined;
+    await this.#keepTables(wish, isAll, repaired, failed);
+    repaired.push(...this.#backend.keepPeers(wish));
+    if (depth !== 'changes' || isAll) {
+      for (const family of FAMILIES) {
+        const rules = await this.#keepRules(wish, family).catch((error: Error) => failed.push(error.message));
+        if (Array.isArray(rules)) repaired.push(...rules);
+      }
+    }
+    return { repaired, failed };
+  }
+
+  async #keepTables(wish: Wish, isAll: boolean, repaired: string[], failed: string[]): Promise<void> {
+    await this.#findOnLink(wish, isAll);
+    const { external, own, peers } = wish;
+    const isOnLink = (publicIp: string) => this.#onLink.get(publicIp) === true;
+    const desired = desiredTable(this.#backend.overlays, external.nic.name, own, peers.values(), isOnLink);
+    const actual = isAll ? await readTable(this.#host, this.#backend.overlays) : this.#known!;
+    // Until it is known what became of the changes.
+    this.#known = undefined;
+    const lines = changes(actual, desired);
+    const errors = await this.#host.iproute.apply(lines);
+    for (const error of errors.values()) failed.push(error.message);
+    for (const [key, value] of this.#asked) {
+      if (desired.get(key) === value && actual.get(key) !== value) repaired.push(`${key} ${value}`.trimEnd());
+    }
+    this.#asked = desired;
+    if (errors.size === 0) this.#known = desired;
+  }
+
+  /** Asks the kernel which peers are on the same link, where that makes a difference; `isAll`: again of those that are known. */
+  async #findOnLink({ peers }: Wish, isAll: boolean): Promise<void> {
+    if (!this.#backend.directRouting) return;
+    if (isAll) this.#onLink.clear();
+    const wanted = new Set<string>();
+    for (const peer of peers.values()) {
+      for (const family of FAMILIES) {
+        const publicIp = peer[family]?.publicIp;
+        if (publicIp !== undefined && !this.#onLink.has(publicIp)) wanted.add(publicIp);
+      }
+    }
+    const addresses = [...wanted];
+    const routes = await this.#host.routes(addresses.map((destination) => ({ destination })));
+    routes.forEach((route, i) => {
+      const isOnLink = !(route instanceof CommandFailed) && route.gateway === undefined && route.type === 'unicast';
+      this.#onLink.set(addresses[i], isOnLink);
+    });
+  }
+
+  async #keepRules({ netConf, own }: Wish, family: Family): Promise<string[]> {
+    const network = netConf[family]?.network;
+    const subnet = own[family]?.subnet;
+    if (network === undefined || subnet === undefined) return [];
+    const { ipMasq, randomFully, forwardRules } = this.#options;
+    const wish: MasqueradeWish = { network, subnet, masquerade: ipMasq, randomFully, forward: forwardRules };
+    const keep = netConf.enableNFTables ? keepNftables : keepIptables;
+    return [...keepForwarding(family), ...(await keep(this.#host, family, wish))];
+  }
+}
+
+/** Packets from and to pods are forwarded ones. */
+function keepForwarding(family: Family): string[] {
+  const file = FORWARDING[family];
+  if (readFileSync(file, 'latin1').trim() !== '0') return [];
+  try {
+    writeFileSync(file, '1');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`${file} is 0, so that this host forwards nothing, and cannot be written (${code}): set it to 1`);
+  }
+  return [`${file} = 1`];
+}

@@ -1,0 +1,147 @@
+/** flannel's vxlan backend, with the daemon's devices instead of the kernel's. */
+import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
+import { Daemon } from '../daemon.ts';
+import type { DeviceConfig } from '../fields.ts';
+import { completeDevice } from '../words.ts';
+import type { Backend, Overlay, Wish } from './backend.ts';
+import { FAMILIES, type Family, type PerFamily } from './lease.ts';
+import type { NetConf, VxlanBackend } from './net-conf.ts';
+
+export interface VxlanOptions {
+  /** What every device gets besides what the cluster says: uplink, workers. */
+  readonly device: Partial<DeviceConfig>;
+  /** See DaemonOptions. */
+  readonly without: readonly string[];
+  readonly log: (line: string) => void;
+}
+
+/** flannel takes 50 bytes also where the outer packet is IPv6, which is 20 too few. */
+const OVERHEAD = { ipv4: OUTER_LENGTH_IPV4, ipv6: OUTER_LENGTH_IPV6 } as const;
+
+export function vxlanDeviceName(family: Family, vni: number): string {
+  return family === 'ipv4' ? `flannel.${vni}` : `flannel-v6.${vni}`;
+}
+
+export class Vxlan implements Backend {
+  readonly overlays: PerFamily<Overlay>;
+  readonly directRouting: boolean;
+  readonly #conf: VxlanBackend;
+  readonly #options: VxlanOptions;
+  #daemon: Daemon | undefined;
+  /** The devices as they were asked for last, by name. */
+  readonly #configs = new Map<string, DeviceConfig>();
+  /** The entries that were made here, MAC to VTEP, by device. Others in the FDB are somebody else's. */
+  readonly #entries = new Map<string, Map<string, string>>();
+
+  constructor(netConf: NetConf, conf: VxlanBackend, options: VxlanOptions) {
+    this.#conf = conf;
+    this.#options = options;
+    this.directRouting = conf.directRouting;
+    const overlay = (family: Family): Overlay | null => {
+      const network = netConf[family]?.network;
+      return network === undefined ? null : { device: vxlanDeviceName(family, conf.vni), network, spansNetwork: false };
+    };
+    this.overlays = { ipv4: overlay('ipv4'), ipv6: overlay('ipv6') };
+  }
+
+  async keepDevices(wish: Wish): Promise<string[]> {
+    const daemon = await this.#start();
+    const made: string[] = [];
+    for (const config of this.#wanted(wish)) {
+      const { name, local, dev } = config;
+      const before = this.#configs.get(name);
+      if (!daemon.status().devices.includes(name)) {
+        await daemon.linkAdd(config);
+        this.#entries.delete(name);
+        made.push(`device ${name}`);
+      } else if (before && (before.local !== local || before.dev !== dev)) {
+        await daemon.linkSet(name, { local, dev });
+        made.push(`device ${name}: local ${local} dev ${dev}`);
+      }
+      this.#configs.set(name, config);
+    }
+    return made;
+  }
+
+  keepPeers({ peers }: Wish): string[] {
+    const repaired: string[] = [];
+    for (const family of FAMILIES) {
+      const device = this.overlays[family]?.device;
+      if (!device || !this.#daemon) continue;
+      const wanted = new Map<string, string>();
+      for (const peer of peers.values()) {
+        const share = peer[family];
+        if (share?.vtepMac) wanted.set(share.vtepMac, share.publicIp);
+      }
+      repaired.push(...this.#keepEntries(this.#daemon, device, wanted));
+    }
+    return repaired;
+  }
+
+  mtu({ external }: Wish, family: Family): number {
+    // net-conf's MTU is that of the network underneath.
+    return (this.#conf.mtu ?? external.nic.mtu) - OVERHEAD[family];
+  }
+
+  async stop(): Promise<void> {
+    await this.#daemon?.stop();
+    this.#daemon = undefined;
+  }
+
+  /** One daemon for both devices; its control socket answers `uvxlan link`, `fdb` and `stats` as always. */
+  async #start(): Promise<Daemon> {
+    if (this.#daemon) return this.#daemon;
+    const { without, log } = this.#options;
+    const daemon = new Daemon({ devices: [], without, log });
+    try {
+      await daemon.start();
+    } catch (error) {
+      await daemon.stop().catch(({ message }: Error) => log(message));
+      throw error;
+    }
+    this.#daemon = daemon;
+    return daemon;
+  }
+
+  #wanted({ external, own }: Wish): DeviceConfig[] {
+    const { vni, port, mtu } = this.#conf;
+    return FAMILIES.flatMap((family) => {
+      const share = own[family];
+      if (!share || !this.overlays[family]) return [];
+      return completeDevice({
+        ...this.#options.device,
+        name: vxlanDeviceName(family, vni),
+        id: vni,
+        dstport: port,
+        local: external.address[family],
+        dev: external.nic.name,
+        address: share.vtepMac,
+        // Without one of its own the device follows its NIC's.
+        mtu: mtu === null ? null : mtu - OVERHEAD[family],
+        learning: false,
+        persist: true,
+      });
+    });
+  }
+
+  #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>): string[] {
+    const ours = this.#entries.get(device) ?? new Map<string, string>();
+    this.#entries.set(device, ours);
+    const repaired: string[] = [];
+    const there = new Map(daemon.fdbShow({ dev: device }).map(({ mac, dst }) => [mac, dst]));
+    const entry = (mac: string, dst: string | null) =>
+      ({ dev: device, mac, dst, port: null, vni: null, via: null, state: 'permanent' }) as const;
+    for (const [mac, dst] of wanted) {
+      if (there.get(mac) === dst) continue;
+      if (ours.get(mac) === dst) repaired.push(`FDB entry ${mac} dev ${device} dst ${dst}`);
+      daemon.fdbReplace(entry(mac, dst));
+      ours.set(mac, dst);
+    }
+    for (const mac of ours.keys()) {
+      if (wanted.has(mac)) continue;
+      if (there.has(mac)) daemon.fdbDel(entry(mac, null));
+      ours.delete(mac);
+    }
+    return repaired;
+  }
+}
