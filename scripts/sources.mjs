@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 export const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** The rooms of the product. */
-export const rooms = ['cli', 'control', 'dataplane', 'fdb', 'wire', 'system'];
+export const rooms = ['cli', 'control', 'dataplane', 'fdb', 'packets', 'wire', 'system'];
 
 /** Everything that is compiled. */
 export const folders = [...rooms, 'test', 'bench'];

@@ -22,7 +22,7 @@ export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
 export const ETHERTYPE_VLAN = 0x8100;
 export const ETHERTYPE_IPV6 = 0x86dd;
-const ETHERTYPE_QINQ = 0x88a8;
+export const ETHERTYPE_QINQ = 0x88a8;
 
 /**
  * Offset of the network header, counted from the frame's first byte: 14, or 18 and 22 behind one and two tags; 0 when the

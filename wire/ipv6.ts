@@ -22,9 +22,9 @@ export const IPV6_DESTINATION = 24;
 export const IPV6_HEADER = 40;
 
 /** Extension headers that `ipv6Transport` skips: next header, length in 8 bytes beyond the first 8, options. */
-const PROTOCOL_HOP_BY_HOP = 0;
-const PROTOCOL_ROUTING = 43;
-const PROTOCOL_DESTINATION_OPTIONS = 60;
+export const PROTOCOL_HOP_BY_HOP = 0;
+export const PROTOCOL_ROUTING = 43;
+export const PROTOCOL_DESTINATION_OPTIONS = 60;
 /** It stops at this one: next header, reserved, offset and more-flag (2 bytes), id (4 bytes). */
 export const PROTOCOL_FRAGMENT = 44;
 

@@ -1,0 +1,28 @@
+/**
+ * Takes a packet apart: Ethernet, VLAN, ARP, IPv4, IPv6, UDP, TCP, ICMP, ICMPv6 with ND, VXLAN, and again inside. Pure, and total: whatever
+ * the bytes are, the layers hold every one of them once, up to a fault that is named and as data behind it.
+ */
+import { VXLAN_PORT_IANA, VXLAN_PORT_LINUX } from '../wire/vxlan.ts';
+import { Dissection } from './dissection.ts';
+import { dissectEthernet } from './ethernet.ts';
+import { dissectIpv4 } from './ipv4.ts';
+import { dissectIpv6 } from './ipv6.ts';
+import type { Packet } from './packet.ts';
+
+export interface DissectOptions {
+  /** As it was sent, in bytes, when a capture has cut it off. */
+  readonly length?: number;
+  /** UDP ports behind which VXLAN is looked for, besides 4789 and 8472. */
+  readonly vxlanPorts?: readonly number[];
+  /** What the first byte belongs to; Ethernet when absent. */
+  readonly linkType?: 'ethernet' | 'ip';
+}
+
+export function dissect(bytes: Uint8Array, options: DissectOptions = {}): Packet {
+  const { length = bytes.length, vxlanPorts = [], linkType = 'ethernet' } = options;
+  const d = new Dissection(bytes, length, [VXLAN_PORT_IANA, VXLAN_PORT_LINUX, ...vxlanPorts]);
+  if (linkType === 'ethernet') dissectEthernet(d, 0, bytes.length);
+  else if (bytes.length > 0 && bytes[0] >> 4 === 6) dissectIpv6(d, 0, bytes.length);
+  else dissectIpv4(d, 0, bytes.length);
+  return d.packet;
+}
