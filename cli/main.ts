@@ -17,6 +17,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   fdb: () => import('./fdb.ts'),
   stats: () => import('./stats.ts'),
   monitor: () => import('./monitor.ts'),
+  explain: () => import('./explain.ts'),
   cleanup: () => import('./cleanup.ts'),
   lab: () => import('./lab.ts'),
 };
@@ -29,6 +30,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   fdb        show and change the forwarding database
   stats      packets, bytes, and drops by reason with what to do about them
   monitor    what happens, as it happens: MACs learned, moved, aged, changed
+  explain    packets of a capture byte by byte: every field with its meaning and RFC section
   cleanup    remove what a killed daemon has left behind
   lab        two nodes in network namespaces, pod to pod over VXLAN: see it work
 Each has --help. Options may stand before the command or after it, as with ip: uvxlan -j fdb show.

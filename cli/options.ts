@@ -5,6 +5,7 @@ import { UsageError } from '../control/words.ts';
 export interface Options {
   details?: true;
   force?: true;
+  html?: true;
   json?: true;
   once?: true;
   pretty?: true;
@@ -18,6 +19,7 @@ const FLAGS: Record<string, keyof Options> = {
   d: 'details',
   details: 'details',
   force: 'force',
+  html: 'html',
   j: 'json',
   json: 'json',
   once: 'once',

@@ -19,6 +19,18 @@ export function yellow(text: string): string {
   return coloured ? `\x1b[33m${text}\x1b[39m` : text;
 }
 
+export function red(text: string): string {
+  return coloured ? `\x1b[31m${text}\x1b[39m` : text;
+}
+
+export function cyan(text: string): string {
+  return coloured ? `\x1b[36m${text}\x1b[39m` : text;
+}
+
+export function dim(text: string): string {
+  return coloured ? `\x1b[2m${text}\x1b[22m` : text;
+}
+
 /** A failure or a note on standard error. */
 export function complain(message: string): void {
   for (const line of message.split('\n')) process.stderr.write(`uvxlan: ${line}\n`);

@@ -2,9 +2,9 @@
 //   node packet-socket.js DEVICE    prints "capturing", then the packet's bytes, from the Ethernet header on, as hex digits
 // tcpdump(1) would do, but as Debian builds it, it changes its user at start, which cannot be done in a user namespace.
 
+import { dissect } from '../../packets/dissect.ts';
 import { addressOf, bind, check, ifIndex, poll, read, socket } from '../../system/libc.ts';
 import { ICMP_ECHO_REQUEST, ICMP_TYPE } from '../../wire/icmp.ts';
-import { decodePacket } from './packet.ts';
 
 /** packet(7), linux/if_packet.h. Protocols are in network byte order. */
 const AF_PACKET = 17;
@@ -30,7 +30,7 @@ function openPacketSocket(device: string): number {
 }
 
 function isPing(packet: Uint8Array): boolean {
-  const layers = decodePacket(packet);
+  const { layers } = dissect(packet);
   const icmp = layers.find(({ name }) => name === 'ICMP');
   const inVxlan = layers.some(({ name }) => name === 'VXLAN');
   return inVxlan && icmp !== undefined && packet[icmp.offset + ICMP_TYPE] === ICMP_ECHO_REQUEST;

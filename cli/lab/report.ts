@@ -3,7 +3,6 @@ import type { LinkCounters, StatsRecord } from '../../control/protocol.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import type { PingResult } from './measure.ts';
 import { DEVICE, LEFT, type Node, RIGHT, runsUvxlan } from './nodes.ts';
-import { decodePacket } from './packet.ts';
 import { uvxlan } from './vtep.ts';
 
 export const DRAWING = `\
@@ -75,23 +74,4 @@ function seenByKernel({ plan, host }: Node): Seen {
 
 function grouped(count: number): string {
   return count.toLocaleString('en');
-}
-
-const BYTES_SHOWN = 8;
-
-/** Every field in a line: name, bytes, meaning. */
-export function packetText(bytes: Uint8Array): string {
-  return decodePacket(bytes)
-    .flatMap(({ name, offset, length, fields }) => [
-      `  ${name}, ${length} bytes at ${offset}`,
-      ...fields.map((field) => {
-        const shown = Math.min(field.length, BYTES_SHOWN);
-        const hex = Array.from(bytes.subarray(field.offset, field.offset + shown), (byte) =>
-          byte.toString(16).padStart(2, '0'),
-        ).join(' ');
-        const more = shown < field.length ? ' ...' : '';
-        return `      ${field.name.padEnd(18)} ${`${hex}${more}`.padEnd(28)} ${field.meaning}`.trimEnd();
-      }),
-    ])
-    .join('\n');
 }

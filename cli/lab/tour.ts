@@ -1,5 +1,7 @@
 /** The lab from its beginning to its end: builds the nodes, sends, shows what there was to see, and takes all away again. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { dissect } from '../../packets/dissect.ts';
+import { packetText } from '../explain/text.ts';
 import { bold, complain, print } from '../output.ts';
 import { capturePing } from './capture.ts';
 import { commandsText } from './commands.ts';
@@ -20,7 +22,7 @@ import {
   uvxlanNode,
 } from './nodes.ts';
 import { missing } from './programs.ts';
-import { DRAWING, packetText, pingText, seenText } from './report.ts';
+import { DRAWING, pingText, seenText } from './report.ts';
 import { isInside } from './user-namespace.ts';
 
 const PINGS = { count: 10, interval: 0.02 };
@@ -69,7 +71,7 @@ class Lab {
     const packet = await this.#measure(left, right);
     print(`\n${bold(`What ${left.vtep.device} has counted`)}\n${await seenText([left, right])}`);
     print(COUNTING);
-    print(`\n${bold(`One of the pings on right's eth0, ${packet.length} bytes`)}\n${packetText(packet)}`);
+    print(`\n${bold(`One of the pings on right's eth0, ${packet.length} bytes`)}\n${packetText(dissect(packet))}`);
   }
 
   /** Stays until a signal; throws when a daemon ends. */
