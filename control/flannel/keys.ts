@@ -78,6 +78,17 @@ export class Keys {
     return new Keys(this.#value(key), this.pathOf(key), this.#problems);
   }
 
+  /** The maps of a list below a key, each with its path. */
+  *list(key: string): Generator<[KeyPath, Keys]> {
+    const value = this.has(key) ? this.#value(key) : [];
+    if (!Array.isArray(value)) this.problem(key, 'is not a list');
+    for (const [index, item] of Array.isArray(value) ? value.entries() : []) {
+      const path = [...this.pathOf(key), index];
+      const keys = new Keys(item, path, this.#problems);
+      if (isMap(item)) yield [path, keys];
+    }
+  }
+
   #value(key: string): unknown {
     return this.#values.get(key.toLowerCase())?.[1];
   }

@@ -15,7 +15,10 @@ export interface Source {
   readonly faults: FaultCounts;
   readonly status: SourceStatus;
 
-  /** The cluster's network configuration; waits until there is one that is right. Rejects only after stop(), with StoppedError. */
+  /**
+   * The cluster's network configuration; waits until the server has one that is right. Rejects after stop() with StoppedError, and
+   * with a DocumentError when it stands in a file of this machine that is wrong.
+   */
   netConf(): Promise<NetConf>;
 
   /**
