@@ -32,9 +32,14 @@ export function macLow(bytes: Uint8Array, offset: number): number {
 /** The 6 bytes that `macHigh` and `macLow` were taken from. */
 export function macBytes(high: number, low: number): Uint8Array {
   const bytes = new Uint8Array(6);
-  put16(bytes, 0, high);
-  put32(bytes, 2, low);
+  putMac(bytes, 0, high, low);
   return bytes;
+}
+
+/** Writes the MAC address that `macHigh` and `macLow` were taken from. */
+export function putMac(bytes: Uint8Array, offset: number, high: number, low: number): void {
+  put16(bytes, offset, high);
+  put32(bytes, offset + 2, low);
 }
 
 /** 4 bytes for an IPv4 address, 16 for an IPv6 one. */

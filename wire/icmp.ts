@@ -19,7 +19,9 @@ export const ICMP_ECHO_SEQUENCE = 6;
 export const ICMP_HEADER = 8;
 
 export const ICMP_ECHO_REPLY = 0;
-const ICMP_UNREACHABLE = 3;
+export const ICMP_UNREACHABLE = 3;
+/** Code of ICMP_UNREACHABLE. */
+export const ICMP_FRAGMENTATION_NEEDED = 4;
 export const ICMP_ECHO_REQUEST = 8;
 
 const UNREACHABLE = [

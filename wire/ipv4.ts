@@ -35,6 +35,7 @@ export const IPV4_FRAGMENT_OFFSET = 0x1fff;
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
+export const PROTOCOL_ICMPV6 = 58;
 export const PROTOCOL_SCTP = 132;
 
 /** In bytes, options included; says nothing about how many bytes there are. */
