@@ -4,6 +4,7 @@ import { UsageError } from '../control/words.ts';
 import { type Client, connectToDaemon, type DaemonCommand } from './client.ts';
 import { parseFdb } from './fdb.ts';
 import { parseLink } from './link.ts';
+import { parseNeigh } from './neigh.ts';
 import type { Options } from './options.ts';
 import { complain } from './output.ts';
 
@@ -16,12 +17,17 @@ interface BatchLine {
  * Runs the commands of a file, or of standard input for `-`, over one connection, as `bridge -batch` does: it stops at the first
  * failure unless forced. Returns the exit status. Commands go to the daemon some hundreds at a time.
  */
-export async function runBatch(file: string, options: Options, words: readonly string[]): Promise<number> {
+export async function runBatch(
+  file: string,
+  options: Options,
+  words: readonly string[],
+  object: 'fdb' | 'neigh' = 'fdb',
+): Promise<number> {
   if (words.length > 0) throw new UsageError(`unknown word "${words[0]}" beside -batch ${file}`);
   const lines = batchLines(readBatch(file));
   const client = await connectToDaemon();
   try {
-    return await new Batch(file, options, client).run(lines);
+    return await new Batch(file, options, client, object).run(lines);
   } finally {
     client.close();
   }
@@ -31,20 +37,22 @@ class Batch {
   private readonly file: string;
   private readonly options: Options;
   private readonly client: Client;
+  private readonly object: 'fdb' | 'neigh';
   private waiting: { number: number; command: DaemonCommand }[] = [];
   private status = 0;
 
-  constructor(file: string, options: Options, client: Client) {
+  constructor(file: string, options: Options, client: Client, object: 'fdb' | 'neigh') {
     this.file = file;
     this.options = options;
     this.client = client;
+    this.object = object;
   }
 
   async run(lines: Iterable<BatchLine>): Promise<number> {
     for (const { number, words } of lines) {
       if (this.mayNotGoOn()) break;
       try {
-        this.waiting.push({ number, command: parseLine(words, this.options) });
+        this.waiting.push({ number, command: parseLine(words, this.options, this.object) });
       } catch (error) {
         if (!(error instanceof UsageError)) throw error;
         // What stands before the wrong line runs before the complaint about it.
@@ -80,11 +88,13 @@ class Batch {
   }
 }
 
-/** `fdb add ...` as in bridge's batches, or without the object. */
-function parseLine(words: readonly string[], options: Options): DaemonCommand {
+/** `fdb add ...` as in bridge's batches, `neigh add ...` as in ip's; without the object it is the one that the batch was given to. */
+function parseLine(words: readonly string[], options: Options, otherwise: 'fdb' | 'neigh'): DaemonCommand {
   const [object, ...rest] = words;
   if (object === 'link') return parseLink(rest, options);
-  return parseFdb(object === 'fdb' ? rest : words, options);
+  if (object === 'neigh') return parseNeigh(rest, options);
+  if (object === 'fdb') return parseFdb(rest, options);
+  return otherwise === 'neigh' ? parseNeigh(words, options) : parseFdb(words, options);
 }
 
 function readBatch(file: string): string {

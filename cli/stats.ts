@@ -7,8 +7,9 @@ import { bold, print, printJson, yellow } from './output.ts';
 
 export const HELP = `Usage: uvxlan stats [ [ dev ] NAME ]
 What each device has carried, and every packet that was not delivered, by reason:
-in + copies = out + drops, in each direction (tx: host to network, rx: network to host). Copies are what
-head-end replication and the segmentation of super-frames add. What arrives for no device is counted by its uplink.
+in + copies = out + answered + drops, in each direction (tx: host to network, rx: network to host). Copies are what
+head-end replication and the segmentation of super-frames add, answered is what proxy and neigh_suppress reply to.
+What arrives for no device is counted by its uplink.
 The equation is exact when nothing is in flight.
 Options:
   -d, -details    reasons that have not occurred too
@@ -47,8 +48,9 @@ function directionText(direction: 'tx' | 'rx', counters: DirectionCounters, opti
   if (drops.length === 0) return [];
   const dropped = drops.reduce((sum, [, count]) => sum + count, 0);
   const copies = direction === 'tx' ? ` + copies ${counters.copies}` : '';
+  const answered = counters.answered === undefined ? '' : ` + answered ${counters.answered}`;
   return [
-    `  ${direction}: in ${counters.in}${copies} = out ${counters.out} + drops ${dropped}; ${counters.bytes} bytes`,
+    `  ${direction}: in ${counters.in}${copies} = out ${counters.out}${answered} + drops ${dropped}; ${counters.bytes} bytes`,
     ...drops
       .filter(([, count]) => count > 0 || options.details)
       .flatMap(([name, count]) => dropText(direction, name, count)),

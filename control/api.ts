@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
 import { EventStream } from './event-stream.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
+import { type NeighCommand, neighbourOf, neighFilterOf } from './neigh-words.ts';
 import {
   BATCH_LIMIT,
   type BatchArguments,
@@ -174,6 +175,17 @@ function runCommand(handlers: DaemonHandlers, command: string, args: unknown): u
       return handlers.fdbShow({ dev: nameOf(args, 'dev') });
     case 'fdb flush':
       return handlers.fdbFlush(requiredName(args, 'dev'));
+    case 'neigh add':
+    case 'neigh change':
+    case 'neigh replace':
+    case 'neigh del': {
+      const verb = command.slice('neigh '.length) as NeighCommand;
+      return handlers.neighChange(verb, neighbourOf(fieldsOf(args), verb));
+    }
+    case 'neigh show':
+      return handlers.neighShow(neighFilterOf(fieldsOf(args)));
+    case 'neigh flush':
+      return handlers.neighFlush(neighFilterOf({ ...fieldsOf(args), dev: requiredName(args, 'dev') }));
     default:
       throw new CommandError(`the daemon (uvxlan ${VERSION}) does not know the command "${command}"`, 'EOPNOTSUPP');
   }

@@ -14,6 +14,9 @@ import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
+import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
+import { NeighbourFollower } from './neighbour-follower.ts';
+import { OverlayNeighbours } from './overlay-neighbours.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -69,6 +72,8 @@ export class Daemon implements DaemonHandlers {
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #workers: number;
   readonly #events = new Events();
+  readonly #neighbours = new OverlayNeighbours();
+  readonly #neighbourFollower: NeighbourFollower;
   #capabilities!: Capabilities;
   #forwarding!: Forwarding;
   #pool!: WorkerPool;
@@ -86,6 +91,7 @@ export class Daemon implements DaemonHandlers {
 
   constructor(options: DaemonOptions) {
     this.#options = options;
+    this.#neighbourFollower = new NeighbourFollower(this.#neighbours, () => this.#devices.values(), options.log);
     const asked = options.devices.map((device) => device.workers ?? 0);
     this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
   }
@@ -104,6 +110,7 @@ export class Daemon implements DaemonHandlers {
     this.#pool = new WorkerPool({
       workers: this.#workers,
       ...this.#forwarding.buffers,
+      neighbors: this.#neighbours.buffer,
       onFailure: (worker, error) =>
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
       onReport: (_words, _record) => {},
@@ -124,8 +131,9 @@ export class Daemon implements DaemonHandlers {
     await this.#forwarding.settled();
     if (this.#stopping) return;
     this.#watch = new Watch(this.#host.iproute.prefix, (changes) => {
-      // Routes and neighbours are the resolver's.
+      // Routes, and neighbours of the underlay, are the resolver's.
       if (changes.has('link') || changes.has('address')) this.#follow();
+      if (changes.size > 1 || !changes.has('route')) this.#neighbourFollower.changed();
     });
     this.#ready = true;
     for (const link of await this.linkShow(null)) log(readyLine(link));
@@ -143,6 +151,7 @@ export class Daemon implements DaemonHandlers {
     const failures: string[] = [];
     for (const step of [
       () => this.#watch?.stop(),
+      () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
       () => this.#pool?.stop(),
@@ -245,6 +254,20 @@ export class Daemon implements DaemonHandlers {
     this.#forwarding.flush(this.#device(dev));
   }
 
+  neighChange(command: NeighCommand, neighbour: NeighArguments): void {
+    const device = this.#device(neighbour.dev);
+    if (command === 'del') this.#neighbours.del(device, neighbour.dst);
+    else this.#neighbours.change(command, device, neighbour);
+  }
+
+  neighShow(filter: NeighFilter): NeighRecord[] {
+    return this.#select(filter.dev).flatMap((device) => this.#neighbours.show(device, filter));
+  }
+
+  neighFlush(filter: NeighFilter): void {
+    for (const device of this.#select(filter.dev)) this.#neighbours.flush(device, filter);
+  }
+
   stats(name: string | null): Promise<StatsRecord[]> {
     const devices = this.#select(name);
     const uplinks = [...new Set(devices.map(({ uplink }) => uplink))];
@@ -271,6 +294,7 @@ export class Daemon implements DaemonHandlers {
       this.#tellMac(device);
       this.#tellOptions(device);
       this.#forwarding.addDevice(device);
+      this.#neighbours.addDevice(device);
       await this.#pool.addDevice(device.specs(this.#capabilities));
       this.#uplinks.remotesChanged();
       return device;
@@ -300,6 +324,7 @@ export class Daemon implements DaemonHandlers {
     this.#devices.delete(device.index);
     await this.#pool.removeDevice(device.index);
     this.#forwarding.removeDevice(device);
+    this.#neighbours.removeDevice(device);
     device.remove();
     await this.#uplinks.release();
   }
@@ -386,6 +411,7 @@ export class Daemon implements DaemonHandlers {
 
   #tellOptions({ index, config, place }: VxlanDevice): void {
     this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local)));
+    this.#neighbourFollower.changed();
   }
 
   /** Somebody has deleted the TAP, as one deletes a kernel device: `ip link del`. */

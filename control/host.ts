@@ -54,6 +54,8 @@ export interface Neighbour {
   state: 'NONE' | 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'NOARP' | 'PERMANENT';
   /** The kernel keeps it fresh by itself (NTF_EXT_MANAGED, Linux 5.16). */
   managed: boolean;
+  /** NTF_ROUTER. */
+  isRouter: boolean;
   /** Another control plane's (NTF_EXT_LEARNED). */
   externallyLearned: boolean;
   /** Who set it, as in /etc/iproute2/rt_protos. */
@@ -210,6 +212,7 @@ interface IpNeighbour {
   lladdr?: string;
   state?: Neighbour['state'][];
   managed?: null;
+  router?: null;
   extern_learn?: null;
   protocol?: string;
 }
@@ -254,6 +257,7 @@ function toNeighbours(rows: IpNeighbour[] | CommandFailed): Neighbour[] {
     mac: row.lladdr,
     state: row.state?.[0] ?? 'NONE',
     managed: 'managed' in row,
+    isRouter: 'router' in row,
     externallyLearned: 'extern_learn' in row,
     protocol: row.protocol,
   }));

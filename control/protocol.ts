@@ -4,6 +4,7 @@ import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
+import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 
 export type { FdbRecord };
 
@@ -141,7 +142,7 @@ export interface LinkCounters {
   collisions?: number;
 }
 
-/** in + copies = out + the sum of drops. */
+/** in + copies = out + answered + the sum of drops. */
 export interface DirectionCounters {
   /** tx: frames that the host sent on the device; rx: encapsulated packets that arrived on the uplink. */
   in: number;
@@ -149,6 +150,8 @@ export interface DirectionCounters {
   copies: number;
   /** tx: encapsulated packets handed to the uplink; rx: frames handed to the device. */
   out: number;
+  /** tx: ARP and neighbour discovery that the device answered itself (proxy, neigh_suppress); absent when there was none. */
+  answered?: number;
   /** Bytes of inner frames: tx of those that the host sent, rx of those that it was given. */
   bytes: number;
   /** Every reason with its count, zero too; the names are those of dataplane/drops. */
@@ -189,6 +192,9 @@ export interface DaemonHandlers {
   fdbDel(entry: FdbArguments): Answer<void>;
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
   fdbFlush(dev: string): Answer<void>;
+  neighChange(command: NeighCommand, neighbour: NeighArguments): Answer<void>;
+  neighShow(filter: NeighFilter): Answer<NeighRecord[]>;
+  neighFlush(filter: NeighFilter): Answer<void>;
   stats(name: string | null): Answer<StatsRecord[]>;
   /** Calls the listener for each event of the groups, until what it returns is called. */
   listen(groups: readonly EventGroup[], listener: EventListener): () => void;

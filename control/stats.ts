@@ -18,6 +18,7 @@ export async function deviceStats(counters: Float64Array, device: VxlanDevice): 
       in: sums.tx_frames + sums.tx_tap_overflow,
       copies: sums.tx_replicas + sums.tx_segments,
       out: sums.tx_packets,
+      ...(sums.tx_answered > 0 ? { answered: sums.tx_answered } : {}),
       bytes: sums.tx_bytes,
       drops: drops(sums, 'tx'),
       ...errorName(counters, device.index, TX_ERRNO),

@@ -3,7 +3,7 @@
  * plain additions do; blocks are whole cache lines, so workers do not disturb each other. The main thread adds them up.
  *
  * What goes in comes out, or is dropped under a name:
- *     device:  tx_frames + tx_replicas + tx_segments = tx_packets + tx drops
+ *     device:  tx_frames + tx_replicas + tx_segments = tx_packets + tx_answered + tx drops
  *              rx_packets = rx_frames + rx drops
  *     uplink:  rx_packets = rx_passed + rx drops
  * What uplinks passed on is what their devices got, as long as none of either was taken away.
@@ -17,6 +17,7 @@ const PLAIN = [
   'tx_replicas', // further copies of a frame, by head-end replication
   'tx_segments', // further packets made by cutting up super-frames that the uplink does not take whole
   'tx_packets', // VXLAN packets handed to the uplink
+  'tx_answered', // frames that were answered here, and went no further (ARP/ND suppression)
   'tx_writes', // system calls that took
   'rx_packets', // VXLAN packets that arrived
   'rx_passed', // by an uplink to a device
@@ -97,8 +98,9 @@ export function settle(counters: Float64Array, uplinks: readonly number[], devic
   }
   for (const at of devices) {
     const taken = [COUNTER.tx_frames, COUNTER.tx_replicas, COUNTER.tx_segments];
+    const done = [COUNTER.tx_packets, COUNTER.tx_answered];
     counters[at + COUNTER.tx_worker_lost] +=
-      sumOf(counters, at, taken) - counters[at + COUNTER.tx_packets] - sumOf(counters, at, TX_DROPS);
+      sumOf(counters, at, taken) - sumOf(counters, at, done) - sumOf(counters, at, TX_DROPS);
     counters[at + COUNTER.rx_worker_lost] +=
       counters[at + COUNTER.rx_packets] - counters[at + COUNTER.rx_frames] - sumOf(counters, at, RX_DROPS);
   }

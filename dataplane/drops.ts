@@ -31,6 +31,13 @@ export const DROPS = [
     advice: "Add one: 'uvxlan fdb append 00:00:00:00:00:00 dev DEV dst VTEP', or an entry for the MAC.",
   },
   {
+    name: 'tx_suppressed',
+    direction: 'tx',
+    meaning: 'ARP or neighbour discovery that proxy or neigh_suppress keeps off the network, and has no answer for.',
+    advice:
+      "See what the device answers for: 'uvxlan neigh show dev DEV nud all'; neigh_suppress floods what it does not know.",
+  },
+  {
     name: 'tx_unresolved',
     direction: 'tx',
     meaning: "The remote VTEP's next hop is not known: no route, or its neighbour does not answer.",

@@ -8,8 +8,12 @@ import { ETHER_HEADER } from '../wire/ethernet.ts';
 import { flowHash } from '../wire/flow.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
-import type { Device } from './device.ts';
+import { type Device, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
 import type { PacketMemory } from './memory.ts';
+import type { Suppressor } from './suppress.ts';
+
+/** Options for which each frame's own headers matter before it is known where it goes. */
+const LOOKS_INSIDE = PROXY | NEIGH_SUPPRESS | RSC;
 
 export class Encap {
   readonly #memory: PacketMemory;
@@ -17,12 +21,14 @@ export class Encap {
   readonly #fdb: FdbReader;
   /** Lists of next hops: [count, next hop, ...] at the word that an FDB destination names. */
   readonly #lists: Int32Array;
+  readonly #suppressor: Suppressor;
 
-  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, lists: Int32Array) {
+  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, lists: Int32Array, suppressor: Suppressor) {
     this.#memory = memory;
     this.#counters = counters;
     this.#fdb = fdb;
     this.#lists = lists;
+    this.#suppressor = suppressor;
   }
 
   /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
@@ -30,6 +36,7 @@ export class Encap {
     const { u8 } = this.#memory;
     const { scope, uplink, index } = device;
     const counters = this.#counters;
+    const { flags } = device;
     for (let i = 0; i < batch.count; i++) {
       const at = batch.at[i];
       const length = batch.length[i];
@@ -37,6 +44,7 @@ export class Encap {
         counters[scope + COUNTER.tx_runt]++;
         continue;
       }
+      if ((flags & LOOKS_INSIDE) !== 0 && this.#isTaken(at, length, device, flags)) continue;
       const destination = this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
       if (destination === 0) {
         counters[scope + COUNTER.tx_no_remote]++;
@@ -47,6 +55,13 @@ export class Encap {
       else this.#replicate(batch, i, destination >> 1, entropy, device);
     }
     uplink.flush();
+  }
+
+  /** Whether a frame goes no further; one that is for a router may get another destination. */
+  #isTaken(at: number, length: number, device: Device, flags: number): boolean {
+    if ((flags & (PROXY | NEIGH_SUPPRESS)) !== 0 && this.#suppressor.takes(at, length, device, flags)) return true;
+    if ((flags & RSC) !== 0) this.#suppressor.shortCircuit(at, length, device);
+    return false;
   }
 
   /** Head-end replication: one copy after the other, since each has its headers in the same place. */

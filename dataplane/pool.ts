@@ -24,6 +24,7 @@ export interface PoolOptions {
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
   readonly lists: SharedArrayBuffer;
+  readonly neighbors: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
   readonly onFailure: (worker: number, error: Error) => void;
   /** Called with each report of a worker: the words, and the first word of its record (see reports.ts). */
@@ -66,7 +67,7 @@ export class WorkerPool {
   #commands = 0;
 
   constructor(options: PoolOptions) {
-    const { workers, fdb, nextHops, lists } = options;
+    const { workers, fdb, nextHops, lists, neighbors } = options;
     this.#options = options;
     this.#shared = {
       packets: sharePacketMemory(workers + 1), // and the main thread's, should there be one
@@ -75,6 +76,7 @@ export class WorkerPool {
       nextHops,
       lists,
       reports: allocateReports(workers + 1),
+      neighbors,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer((CONTROL_FAIL + workers) * 4),
     };

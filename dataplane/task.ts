@@ -17,6 +17,7 @@ export interface Shared {
   readonly lists: SharedArrayBuffer;
   /** See reports.ts. */
   readonly reports: SharedArrayBuffer;
+  readonly neighbors: SharedArrayBuffer;
   /** DEVICE_RECORD words a device, see device.ts. */
   readonly devices: SharedArrayBuffer;
   /** CONTROL_* words. */

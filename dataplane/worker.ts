@@ -7,6 +7,7 @@
  * memory; devices and uplinks come and go by messages, which it takes when its eventfd wakes it.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
+import { NeighborReader } from '../fdb/neighbors.ts';
 import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
 import { Batch } from './batch.ts';
@@ -18,7 +19,9 @@ import { Device } from './device.ts';
 import { Encap } from './encap.ts';
 import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
+import { Reply } from './reply.ts';
 import { ReportWriter } from './reports.ts';
+import { Suppressor } from './suppress.ts';
 import { receiveFrames, takeTapArena } from './tap.ts';
 import {
   CONTROL_FAIL,
@@ -85,7 +88,10 @@ export class Worker {
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
     this.reports = new ReportWriter(shared.reports, index, this.memory);
-    this.#encap = new Encap(this.memory, this.#counters, new FdbReader(shared.fdb), new Int32Array(shared.lists));
+    const fdb = new FdbReader(shared.fdb);
+    const neighbors = new NeighborReader(shared.neighbors);
+    const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, new Reply(this.memory));
+    this.#encap = new Encap(this.memory, this.#counters, fdb, new Int32Array(shared.lists), suppressor);
     this.#tapArena = takeTapArena(this.memory);
     this.#uplinkArena = takeUplinkArena(this.memory);
     this.#receiveBuffers = new ReceiveBuffers(this.memory);

@@ -2,18 +2,20 @@
  * The neighbours behind each device: (device, IP) -> MAC, for ARP/ND suppression and route short-circuit. One SharedArrayBuffer, written
  * by the main thread, read by the workers without locks:
  *
- *     word 0 SEQUENCE   odd while the table is written
- *     word 1 SEED       of the hash
- *     word 2 MASK       cells - 1
- *     words 16..        cells of 8 words: | device << 8 | family (4 or 6) | address: 4 words | state << 16 | macHigh | macLow | - |
+ *     word 0 HEAD   changes so far; its lowest bit is the area to read
+ *     word 1 SEED   of the hash
+ *     word 2 MASK   cells of an area - 1
+ *     words 16..    area 0: cells of 8 words, then area 1
  *
- * Open addressing with linear probing; a cell whose first word is 0 is empty. A change may move cells, so a reader that finds SEQUENCE
- * changed looks again. That is for a table that is read for an ARP request now and then, and changes more rarely still.
+ *     cell: | device << 8 | family (4 or 6) | address: 4 words | state << 16 | macHigh | macLow | - |
+ *
+ * Open addressing with linear probing; a cell whose first word is 0 is empty. A change is made in the area that nobody reads, then HEAD
+ * moves on, then it is made in the other area, too. A reader that finds HEAD changed at the end looks again; it never waits.
  */
 import { get32 } from '../wire/bytes.ts';
 import { loadWord } from './nexthops.ts';
 
-const SEQUENCE = 0;
+const HEAD = 0;
 const SEED = 1;
 const MASK = 2;
 const HEADER_WORDS = 16;
@@ -46,10 +48,6 @@ export const OF_BRIDGE = 0x200;
 /** It is a router (`ip neigh ... router`, NTF_ROUTER). */
 export const IS_ROUTER = 0x400;
 
-/** The writer needs some microseconds, unless it is off the CPU: then the reader sleeps, milliseconds each time. */
-const SEQUENCE_TRIES = 1000;
-const NAP = 1;
-const NAPS = 20;
 const DEFAULT_LIMIT = 1 << 16;
 
 function hash(seed: number, key: number, a: number, b: number, c: number, d: number): number {
@@ -72,10 +70,7 @@ export class NeighborReader {
     this.#words = new Int32Array(buffer);
   }
 
-  /**
-   * The state of a device's neighbour whose address of `family` 4 or 6 is at `offset`, 0 when there is none, or
-   * when the writer has been off the CPU in the middle of a change for NAPS milliseconds.
-   */
+  /** The state of a device's neighbour whose address of `family` 4 or 6 is at `offset`; 0 when there is none. */
   find(device: number, family: number, bytes: Uint8Array, offset: number): number {
     const words = this.#words;
     const key = (device << 8) | family;
@@ -85,16 +80,13 @@ export class NeighborReader {
     const d = family === 6 ? get32(bytes, offset + 12) : 0;
     const mask = words[MASK];
     const start = hash(words[SEED], key, a, b, c, d) & mask;
-    for (let tries = 1; tries < SEQUENCE_TRIES * NAPS; tries++) {
-      const sequence = Atomics.load(words, SEQUENCE);
-      if ((sequence & 1) !== 0) {
-        if (tries % SEQUENCE_TRIES === 0) Atomics.wait(words, SEQUENCE, sequence, NAP);
-        continue;
-      }
+    for (;;) {
+      const head = Atomics.load(words, HEAD);
+      const area = areaBase(head, mask);
       let found = 0;
-      // Bounded, because the table may be written under us.
+      // Bounded, because an area that is being written under us may look full.
       for (let i = start, left = mask; left >= 0; left--, i = (i + 1) & mask) {
-        const cell = HEADER_WORDS + (i << CELL_SHIFT);
+        const cell = area + (i << CELL_SHIFT);
         const its = loadWord(words, cell + KEY);
         if (its === 0) break;
         if (its !== key || loadWord(words, cell + ADDRESS) !== a || loadWord(words, cell + ADDRESS + 1) !== b) continue;
@@ -105,9 +97,8 @@ export class NeighborReader {
         found = stateAndMac >>> 16;
         break;
       }
-      if (Atomics.load(words, SEQUENCE) === sequence) return found;
+      if (Atomics.load(words, HEAD) === head) return found;
     }
-    return 0;
   }
 }
 
@@ -120,14 +111,14 @@ export class NeighborTable {
   #size = 0;
 
   /**
-   * @param limit the number of entries at which set() refuses. Memory is reserved for it (64 bytes an entry, at the power of two above), but
+   * @param limit the number of entries at which set() refuses. Memory is reserved for it (128 bytes an entry, at the power of two above), but
    *   taken by the kernel only when it is written.
    * @param seed any int32; a secret one keeps others from choosing addresses that share a hash.
    */
   constructor(limit: number = DEFAULT_LIMIT, seed = 0) {
     const cells = 2 ** (Math.ceil(Math.log2(limit)) + 1);
     this.limit = limit;
-    this.buffer = new SharedArrayBuffer(4 * (HEADER_WORDS + cells * CELL_WORDS));
+    this.buffer = new SharedArrayBuffer(4 * (HEADER_WORDS + 2 * cells * CELL_WORDS));
     this.#words = new Int32Array(this.buffer);
     this.#words[SEED] = seed;
     this.#words[MASK] = this.#mask = cells - 1;
@@ -142,18 +133,15 @@ export class NeighborTable {
    */
   set(device: number, ip: Uint8Array, macHigh: number, macLow: number, state: number): boolean {
     const words = this.#words;
-    const key = keyOf(device, ip);
-    const at = this.#place(key, ip);
-    const isNew = words[at + KEY] === 0;
+    const entry = [keyOf(device, ip), ...addressWords(ip), (state << 16) | macHigh, macLow];
+    const known = this.#place(areaBase(words[HEAD], this.#mask), entry);
+    const isNew = words[known + KEY] === 0;
     if (isNew && this.#size >= this.limit) return false;
-    const stateAndMac = (state << 16) | macHigh;
-    if (!isNew && words[at + STATE_AND_MAC_HIGH] === stateAndMac && words[at + MAC_LOW] === macLow) return true;
-    this.#begin();
-    Atomics.store(words, at + KEY, key);
-    for (let i = 0; i < 4; i++) Atomics.store(words, at + ADDRESS + i, addressWord(ip, i));
-    Atomics.store(words, at + STATE_AND_MAC_HIGH, stateAndMac);
-    Atomics.store(words, at + MAC_LOW, macLow);
-    this.#end();
+    if (!isNew && entry.every((word, i) => words[known + i] === word)) return true;
+    this.#change((area) => {
+      const cell = this.#place(area, entry);
+      for (const [i, word] of entry.entries()) Atomics.store(words, cell + i, word);
+    });
     if (isNew) this.#size++;
     return true;
   }
@@ -161,58 +149,65 @@ export class NeighborTable {
   /** Whether there was one. */
   delete(device: number, ip: Uint8Array): boolean {
     const words = this.#words;
-    let hole = this.#place(keyOf(device, ip), ip);
-    if (words[hole + KEY] === 0) return false;
-    this.#begin();
-    // What follows moves up, so that no search ends at the hole (Knuth, TAOCP 3, 6.4, algorithm R).
-    for (let at = this.#next(hole); words[at + KEY] !== 0; at = this.#next(at)) {
-      const home = this.#home(words[at + KEY], at);
-      const distance = (from: number, to: number) => ((to - from) >> CELL_SHIFT) & this.#mask;
+    const entry = [keyOf(device, ip), ...addressWords(ip)];
+    if (words[this.#place(areaBase(words[HEAD], this.#mask), entry) + KEY] === 0) return false;
+    this.#change((area) => this.#remove(area, this.#place(area, entry)));
+    this.#size--;
+    return true;
+  }
+
+  /** In the area that nobody reads; then, when everybody reads that, in the other one. */
+  #change(change: (area: number) => void): void {
+    const words = this.#words;
+    change(areaBase(words[HEAD] + 1, this.#mask));
+    Atomics.add(words, HEAD, 1);
+    change(areaBase(words[HEAD] + 1, this.#mask));
+  }
+
+  /** What follows the cell moves up, so that no search ends at the hole (Knuth, TAOCP 3, 6.4, algorithm R). */
+  #remove(area: number, cell: number): void {
+    const words = this.#words;
+    const distance = (from: number, to: number) => ((to - from) >> CELL_SHIFT) & this.#mask;
+    let hole = cell;
+    for (let at = this.#next(area, hole); words[at + KEY] !== 0; at = this.#next(area, at)) {
+      const home = this.#home(area, words.subarray(at, at + CELL_WORDS));
       if (distance(home, at) < distance(hole, at)) continue;
       for (let i = 0; i < CELL_WORDS; i++) Atomics.store(words, hole + i, words[at + i]);
       hole = at;
     }
     Atomics.store(words, hole + KEY, 0);
-    this.#end();
-    this.#size--;
-    return true;
   }
 
-  /** Where an address is, or would go: its own cell, or the first empty one. */
-  #place(key: number, ip: Uint8Array): number {
+  /** Where an address (`entry`: the first words of its cell) is in an area, or would go: its own cell, or the first empty one. */
+  #place(area: number, entry: readonly number[]): number {
     const words = this.#words;
-    const address = [0, 1, 2, 3].map((i) => addressWord(ip, i));
-    const [a, b, c, d] = address;
-    let at = HEADER_WORDS + ((hash(words[SEED], key, a, b, c, d) & this.#mask) << CELL_SHIFT);
+    let at = this.#home(area, entry);
     while (words[at + KEY] !== 0) {
-      if (words[at + KEY] === key && address.every((word, i) => words[at + ADDRESS + i] === word)) break;
-      at = this.#next(at);
+      let same = 0;
+      while (same < STATE_AND_MAC_HIGH && words[at + same] === entry[same]) same++;
+      if (same === STATE_AND_MAC_HIGH) break;
+      at = this.#next(area, at);
     }
     return at;
   }
 
-  #home(key: number, at: number): number {
-    const [a, b, c, d] = this.#words.subarray(at + ADDRESS, at + ADDRESS + 4);
-    return HEADER_WORDS + ((hash(this.#words[SEED], key, a, b, c, d) & this.#mask) << CELL_SHIFT);
+  #home(area: number, [key, a, b, c, d]: readonly number[] | Int32Array): number {
+    return area + ((hash(this.#words[SEED], key, a, b, c, d) & this.#mask) << CELL_SHIFT);
   }
 
-  #next(at: number): number {
-    return HEADER_WORDS + ((at - HEADER_WORDS + CELL_WORDS) & ((this.#mask << CELL_SHIFT) | (CELL_WORDS - 1)));
+  #next(area: number, at: number): number {
+    return area + ((((at - area) >> CELL_SHIFT) + 1) & this.#mask) * CELL_WORDS;
   }
+}
 
-  #begin(): void {
-    Atomics.add(this.#words, SEQUENCE, 1);
-  }
-
-  #end(): void {
-    Atomics.add(this.#words, SEQUENCE, 1);
-  }
+function areaBase(head: number, mask: number): number {
+  return HEADER_WORDS + (head & 1) * ((mask + 1) << CELL_SHIFT);
 }
 
 function keyOf(device: number, ip: Uint8Array): number {
   return (device << 8) | (ip.length === 4 ? 4 : 6);
 }
 
-function addressWord(ip: Uint8Array, word: number): number {
-  return word * 4 < ip.length ? get32(ip, word * 4) : 0;
+function addressWords(ip: Uint8Array): number[] {
+  return [0, 4, 8, 12].map((offset) => (offset < ip.length ? get32(ip, offset) : 0));
 }

@@ -18,3 +18,6 @@ export function stateText(bits: number): 'permanent' | 'static' | '' {
   if (bits & NUD_PERMANENT) return 'permanent';
   return bits & NUD_NOARP ? 'static' : '';
 }
+
+/** Beside them in the cell: the MAC is a router's (NTF_ROUTER, linux/neighbour.h, shifted by 8), for route short-circuit and `proxy`. */
+export const ROUTER = 0x8000;

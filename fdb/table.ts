@@ -18,6 +18,7 @@
  */
 
 import type { FdbMirror } from './mirror.ts';
+import { ROUTER } from './state.ts';
 
 const HEAD = 0;
 const SEED = 1;
@@ -131,6 +132,12 @@ export class FdbReader {
   }
 
   /** lookup() and find() where loads may overtake each other. */
+  /** Whether the MAC's entry is a router's (`bridge fdb ... router`). */
+  isRouter(device: number, macHigh: number, macLow: number): boolean {
+    const cell = this.find(device, macHigh, macLow);
+    return cell >= 0 && (this.words[cell + CELL_STATE] & ROUTER) !== 0;
+  }
+
   #searchAtomic(high: number, low: number, wantDestination: boolean): number {
     const words = this.words;
     const hashed = hash(this.#seed, high, low);

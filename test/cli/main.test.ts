@@ -20,6 +20,7 @@ test('every command has help, which names the exit status', async (t) => {
     'stats -help',
     'monitor -h',
     'cleanup --help',
+    'neigh help',
   ]) {
     const { status, stdout, stderr } = await uvxlan(words);
     assert.deepEqual([status, stderr], [0, ''], words);

@@ -1,5 +1,6 @@
 import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
+import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
 import type { LinkRecord, StatsRecord } from '../../control/protocol.ts';
 import {
   CommandError,
@@ -15,6 +16,9 @@ export class FakeDaemon implements DaemonHandlers {
   links: LinkRecord[];
   counters: StatsRecord[] = [];
   readonly events = new Events();
+  neighbours: NeighRecord[] = [];
+  /** What was asked for, as it arrived. */
+  neighbourChanges: [string, NeighArguments | undefined][] = [];
 
   constructor(links: LinkRecord[] = [fakeLink('v4')]) {
     this.links = links;
@@ -82,6 +86,21 @@ export class FakeDaemon implements DaemonHandlers {
   fdbFlush(dev: string): void {
     this.link(dev);
     this.entries = [];
+  }
+
+  neighChange(command: NeighCommand, neighbour: NeighArguments): void {
+    this.link(neighbour.dev);
+    this.neighbourChanges.push([command, neighbour]);
+  }
+
+  neighShow({ dev }: NeighFilter): NeighRecord[] {
+    if (dev !== null) this.link(dev);
+    return this.neighbours;
+  }
+
+  neighFlush({ dev, to, states }: NeighFilter): void {
+    this.link(dev ?? '');
+    this.neighbourChanges.push([`flush ${to} ${states}`, undefined]);
   }
 
   stats(name: string | null): StatsRecord[] {

@@ -20,7 +20,14 @@ function route(changes: Partial<Route> = {}): Route {
 
 function neighbour(state: Neighbour['state'], changes: Partial<Neighbour> = {}): Neighbour {
   const mac = state === 'FAILED' || state === 'INCOMPLETE' ? undefined : MAC;
-  const base = { address: '192.0.2.2', dev: 'eth0', managed: false, externallyLearned: false, protocol: undefined };
+  const base = {
+    address: '192.0.2.2',
+    dev: 'eth0',
+    managed: false,
+    isRouter: false,
+    externallyLearned: false,
+    protocol: undefined,
+  };
   return { ...base, mac, state, ...changes };
 }
 

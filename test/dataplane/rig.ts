@@ -12,7 +12,14 @@ import {
   FIRST_UPLINK_SCOPE,
 } from '../../dataplane/counters.ts';
 import { Decap } from '../../dataplane/decap.ts';
-import { DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, Device, MAX_DEVICES } from '../../dataplane/device.ts';
+import {
+  DEVICE_FLAGS,
+  DEVICE_MAC_HIGH,
+  DEVICE_MAC_LOW,
+  DEVICE_RECORD,
+  Device,
+  MAX_DEVICES,
+} from '../../dataplane/device.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
 import type { Port } from '../../dataplane/port.ts';
@@ -22,6 +29,7 @@ import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
 import { Worker } from '../../dataplane/worker.ts';
 import { Lists } from '../../fdb/lists.ts';
+import { NeighborTable } from '../../fdb/neighbors.ts';
 import { NextHops } from '../../fdb/nexthops.ts';
 import { STATE_BITS } from '../../fdb/state.ts';
 import { FdbTable } from '../../fdb/table.ts';
@@ -116,6 +124,7 @@ export class Rig {
   readonly nextHops = new NextHops({ onNextHop() {}, onRelease() {} }, 64);
   readonly fdb = new FdbTable(64);
   readonly lists = new Lists(1024);
+  readonly neighbors = new NeighborTable(64);
   readonly shared: Shared;
   readonly counters: Float64Array;
   readonly records: Int32Array;
@@ -130,6 +139,7 @@ export class Rig {
       nextHops: this.nextHops.buffer,
       lists: this.lists.buffer,
       reports: allocateReports(1),
+      neighbors: this.neighbors.buffer,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer(64),
     };
@@ -176,6 +186,11 @@ export class Rig {
     const [high, low] = macParts(last);
     this.records[device * DEVICE_RECORD + DEVICE_MAC_HIGH] = high;
     this.records[device * DEVICE_RECORD + DEVICE_MAC_LOW] = low;
+  }
+
+  /** Turns on options of a device: bits of DEVICE_FLAGS. */
+  setFlags(device: number, flags: number): void {
+    this.records[device * DEVICE_RECORD + DEVICE_FLAGS] = flags;
   }
 
   /** The counters of a device that are not zero. */
@@ -268,10 +283,12 @@ export class Node {
         tx_replicas = 0,
         tx_segments = 0,
         tx_packets = 0,
+        tx_answered = 0,
         rx_packets = 0,
         rx_frames = 0,
       } = counters;
-      assert.equal(tx_frames + tx_replicas + tx_segments, tx_packets + drops(counters, 'tx'), 'sending');
+      const sent = tx_packets + tx_answered + drops(counters, 'tx');
+      assert.equal(tx_frames + tx_replicas + tx_segments, sent, 'sending');
       assert.equal(rx_packets, rx_frames + drops(counters, 'rx'), 'receiving');
     }
     const uplink = this.rig.uplink(0);

@@ -48,7 +48,7 @@ export function assertAddsUp(records: readonly StatsRecord[]): void {
       const dropped = Object.values(counters.drops).reduce((sum, count) => sum + count, 0);
       assert.equal(
         counters.in + counters.copies,
-        counters.out + dropped,
+        counters.out + (counters.answered ?? 0) + dropped,
         `${ifname} ${direction} ${JSON.stringify(counters)}`,
       );
     }

@@ -89,7 +89,13 @@ test('says nothing to or of addresses that are nobody, and nothing of errors', (
   ]) {
     assert.equal(answer(bytes).length, 0);
   }
-  for (const bytes of [icmp4(8), icmp4(0), icmp6(128), icmp6(135), changed(BIG6, [20, 44], [54, 17], [57, 0x01])]) {
+  for (const bytes of [
+    icmp4(8),
+    icmp4(0),
+    icmp6(128),
+    icmp6(135),
+    changed(BIG6, [20, 44], [54, 17], [56, 0], [57, 0x01]),
+  ]) {
     assert.notEqual(answer(bytes).length, 0);
   }
 });
