@@ -51,6 +51,8 @@ const FIRST_RETRY = 500;
 const LONGEST_RETRY = 30_000;
 /** Milliseconds from a change to keeping it: the state of many nodes is a megabyte. */
 const KEEP_AFTER = 500;
+/** Lines of one kind that a log takes at a time. */
+const SHOWN = 3;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the agent until a signal ends it; returns the exit status. */
@@ -81,6 +83,10 @@ export class Agent {
   #fixedIps: PerFamily<string> = { ipv4: null, ipv6: null };
   /** What this node is registered with. */
   #endpoint: PerFamily<Endpoint> | undefined;
+  /** All of it together; undefined when anything has changed. */
+  #wish: Wish | undefined;
+  /** Whether links or addresses of the host have changed since the NIC was chosen. */
+  #isMoved = false;
   #backend: Backend | undefined;
   #reconciler: Reconciler | undefined;
   #monitor: MonitorProcess | undefined;
@@ -118,14 +124,14 @@ export class Agent {
     if (kept) {
       log(`goes on with what was known before, ${kept.peers.size} peers, until ${source.name} answers`);
       await this.#begin(kept.netConf);
-      [this.#own, this.#peers] = [kept.own, kept.peers];
+      [this.#own, this.#peers, this.#wish] = [kept.own, kept.peers, undefined];
       this.#kick('all');
     }
     try {
       const netConf = await source.netConf();
       if (JSON.stringify(netConf) !== JSON.stringify(this.#netConf)) {
         if (this.#netConf) log('the network configuration is another one than before');
-        [this.#own, this.#peers] = [undefined, undefined];
+        [this.#own, this.#peers, this.#wish] = [undefined, undefined, undefined];
         await this.#running;
         await this.#begin(netConf);
       }
@@ -135,13 +141,11 @@ export class Agent {
       source.start(this.#endpoint, {
         onOwn: (lease) => {
           this.#own = lease;
-          this.#isKept = false;
-          this.#kick('changes');
+          this.#changed();
         },
         onPeers: (peers) => {
           this.#peers = peers;
-          this.#isKept = false;
-          this.#kick('changes');
+          this.#changed();
         },
       });
     } catch (error) {
@@ -190,12 +194,14 @@ export class Agent {
         onLine: (line) => {
           if (this.#concerns(line)) this.#hostChanged();
         },
-        onComplaint: () => this.#hostChanged(), // events were lost
+        onComplaint: () => this.#hostChanged(), // events were lost; the NIC's are found with the next full comparison
       },
     );
     const beat = () => {
       this.#later('beat', PERIOD, beat);
-      this.#kick(++this.#beats % ALL_EVERY === 0 ? 'all' : 'cheap');
+      const isAll = ++this.#beats % ALL_EVERY === 0;
+      this.#isMoved ||= isAll;
+      this.#kick(isAll ? 'all' : 'cheap');
     };
     this.#later('beat', PERIOD, beat);
   }
@@ -260,8 +266,14 @@ export class Agent {
   /** Whether a line of `ip monitor` is about something that is the agent's, or that it depends on. */
   #concerns(line: string): boolean {
     if (line.startsWith('[NEIGH]')) return line.includes(`proto ${PROTOCOL}`) && /PERMANENT|Deleted/.test(line);
-    if (line.startsWith('[ROUTE]')) return !line.includes('local ') && !line.includes('table local');
-    return [...this.#deviceNames(), this.#external?.nic.name].some((name) => name !== undefined && line.includes(name));
+    if (line.startsWith('[ROUTE]')) {
+      this.#isMoved ||= line.includes('default ');
+      return !line.includes('table local');
+    }
+    const name = line.match(/^\[\w+\](?:Deleted )?\d+: ([^:@\s]+)/)?.[1];
+    const isNic = name === this.#external!.nic.name;
+    this.#isMoved ||= isNic;
+    return isNic || this.#deviceNames().some((device) => device === name);
   }
 
   #hostChanged(): void {
@@ -277,6 +289,13 @@ export class Agent {
       action();
     }, milliseconds);
     this.#timers.set(name, timer);
+  }
+
+  /** The cluster is another one than before. */
+  #changed(): void {
+    this.#wish = undefined;
+    this.#isKept = false;
+    this.#kick('changes');
   }
 
   /** Compares soon, and not twice at a time. */
@@ -295,13 +314,13 @@ export class Agent {
     await sleep(0);
     const depth = this.#pending ?? 'changes';
     this.#pending = undefined;
-    const [netConf, own, peers] = [this.#netConf, this.#own, this.#peers];
-    if (!netConf || !own || !peers || !this.#reconciler || this.#isStopping) return;
+    if (!this.#reconciler || this.#isStopping) return;
     const started = performance.now();
     const failures: string[] = [];
     try {
-      if (depth === 'all') failures.push(...(await this.#followInterface()));
-      const wish: Wish = { netConf, external: this.#external!, own, peers };
+      if (this.#isMoved) failures.push(...(await this.#followInterface()));
+      const wish = this.#currentWish();
+      if (!wish) return;
       const { repaired, failed } = await this.#reconciler.run(wish, depth);
       failures.push(...failed);
       this.#report(repaired);
@@ -316,10 +335,21 @@ export class Agent {
     this.#note(failures);
   }
 
+  /** undefined while the cluster has not told all of it. */
+  #currentWish(): Wish | undefined {
+    const [netConf, external, own, peers] = [this.#netConf, this.#external, this.#own, this.#peers];
+    if (!this.#wish && netConf && external && own && peers) this.#wish = { netConf, external, own, peers };
+    return this.#wish;
+  }
+
   /** Another NIC or address of it than before: peers have to be told. */
   async #followInterface(): Promise<string[]> {
     try {
-      this.#external = await this.#chooseInterface();
+      const external = await this.#chooseInterface();
+      this.#isMoved = false;
+      if (JSON.stringify(external) === JSON.stringify(this.#external)) return [];
+      this.#external = external;
+      this.#wish = undefined;
     } catch (error) {
       return [`goes on with ${this.#external!.nic.name}: ${(error as Error).message}`];
     }
@@ -368,13 +398,15 @@ export class Agent {
     // Before the node is ready all of it is new.
     if (!this.#ready || repaired.length === 0) return;
     this.#repairs += repaired.length;
-    const more = repaired.length > 3 ? ` and ${repaired.length - 3} more` : '';
-    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, 3).join('; ')}${more}`);
+    const more = repaired.length > SHOWN ? ` and ${repaired.length - SHOWN} more` : '';
+    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, SHOWN).join('; ')}${more}`);
   }
 
   /** Says what fails, once while it lasts, and tries again. */
   #note(failures: readonly string[]): void {
-    for (const failure of failures) this.#say(failure);
+    // What fails for one peer may fail for all: the first ones say why.
+    for (const failure of failures.slice(0, SHOWN)) this.#say(failure);
+    if (failures.length > SHOWN) this.#say(`${failures.length - SHOWN} more changes of the host failed`);
     if (failures.length === 0) {
       this.#said.clear();
       this.#retry = FIRST_RETRY;

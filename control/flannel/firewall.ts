@@ -7,23 +7,59 @@ import { type Chain, iptablesChains, type MasqueradeWish, NFT_TABLES, nftTable }
 const TOOLS = { ipv4: 'iptables', ipv6: 'ip6tables' } as const;
 /** Seconds to wait for another program that changes the rules. */
 const WAIT = '5';
+/** Ends what one command printed; its status follows. */
+const END = '==== ';
 
 /** What is wrong with the rules is put right; returns a line for what that was, none when nothing was. */
 export async function keepIptables(host: Host, family: Family, wish: MasqueradeWish | null): Promise<string[]> {
   const tool = TOOLS[family];
+  const chains = iptablesChains(family, wish);
+  const rules = await readRules(host, tool, chains);
   const repaired: string[] = [];
-  for (const chain of iptablesChains(family, wish)) {
-    const restore = repair(
-      chain,
-      await list(host, tool, chain.table, chain.name),
-      await list(host, tool, chain.table, chain.parent),
-    );
-    if (restore.length === 0) continue;
-    const text = [`*${chain.table}`, ...restore, 'COMMIT', ''].join('\n');
+  for (const chain of chains) {
+    const { table, name, parent } = chain;
+    const lines = repair(chain, rules.get(`${table} ${name}`), rules.get(`${table} ${parent}`));
+    if (lines.length === 0) continue;
+    const text = [`*${table}`, ...lines, 'COMMIT', ''].join('\n');
     await host.iproute.run(`${tool}-restore`, ['--noflush', '-w', WAIT], text);
-    repaired.push(`${tool} -t ${chain.table}: ${chain.rules.length > 0 ? 'wrote' : 'removed'} ${chain.name}`);
+    repaired.push(`${tool} -t ${table}: ${chain.rules.length > 0 ? 'wrote' : 'removed'} ${name}`);
   }
   return repaired;
+}
+
+/**
+ * Rules of the chains and their parents, by `TABLE CHAIN`; undefined where there is no such chain. Through a shell, since to start a
+ * process from one as large as this costs more than all that iptables does.
+ */
+async function readRules(
+  host: Host,
+  tool: string,
+  chains: readonly Chain[],
+): Promise<Map<string, string[] | undefined>> {
+  const wanted = chains.flatMap(({ table, name, parent }) => [`${table} ${name}`, `${table} ${parent}`]);
+  const script = wanted.map((each) => {
+    const [table, chain] = each.split(' ');
+    return `${tool} -w ${WAIT} -t ${table} -S ${chain} 2>&1; echo "${END}$?"`;
+  });
+  const text = await host.iproute.run('sh', ['-c', script.join('\n')]);
+  const parts = text.split(new RegExp(`^${END}(\\d+)\\n`, 'm'));
+  return new Map(wanted.map((each, i) => [each, rulesIn(each, parts[2 * i], parts[2 * i + 1], tool)]));
+}
+
+/** What `iptables -t TABLE -S CHAIN` printed, and its status. */
+function rulesIn(of: string, printed: string, status: string, tool: string): string[] | undefined {
+  const [table, chain] = of.split(' ');
+  if (status === '0') {
+    const start = `-A ${chain} `;
+    return printed
+      .split('\n')
+      .filter((line) => line.startsWith(start))
+      .map((line) => line.slice(start.length));
+  }
+  // iptables 1.8.9 calls a chain that is not there incompatible. One that is so will not be written either, and that is said.
+  if (/No chain|does not exist|incompatible/.test(printed)) return undefined;
+  const reason = status === '127' ? `${tool} is not there: install the package iptables` : printed.trim();
+  throw new CommandFailed(`${tool} -t ${table} -S ${chain}`, reason.replace(/\s*\n\s*/g, '; '));
 }
 
 /** Lines for iptables-restore --noflush. `own` and `parent` are what the two chains hold; undefined where there is no such chain. */
@@ -44,22 +80,6 @@ export function repair(
   if (isWanted && !isLinked) lines.push(`-A ${chain.parent} ${jump}`);
   if (!isWanted && own !== undefined) lines.push(`:${name} - [0:0]`, `-X ${name}`);
   return lines;
-}
-
-/** Rules of a chain; undefined when there is no such chain. */
-async function list(host: Host, tool: string, table: string, chain: string): Promise<string[] | undefined> {
-  try {
-    const text = await host.iproute.run(tool, ['-w', WAIT, '-t', table, '-S', chain]);
-    const start = `-A ${chain} `;
-    return text
-      .split('\n')
-      .filter((line) => line.startsWith(start))
-      .map((line) => line.slice(start.length));
-  } catch (error) {
-    // iptables 1.8.9 calls a chain that is not there incompatible. One that is so will not be written either, and that is said.
-    if (error instanceof CommandFailed && /No chain|does not exist|incompatible/.test(error.reason)) return undefined;
-    throw error;
-  }
 }
 
 /** The same with nftables: our own tables, which nobody else writes to. */

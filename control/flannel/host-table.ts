@@ -13,7 +13,7 @@
 import type { Host } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import type { Overlay } from './backend.ts';
-import { FAMILIES, type Family, type Lease, type PerFamily } from './lease.ts';
+import { FAMILIES, type Lease, type PerFamily } from './lease.ts';
 import { contains } from './subnet-env.ts';
 
 export type HostTable = ReadonlyMap<string, string>;
@@ -102,13 +102,14 @@ interface IpRoute {
   dev?: string;
   metric?: number;
   flags?: string[];
+  /** Absent for the main table. */
+  table?: string;
 }
 
 interface IpNeighbour {
   dst: string;
   dev: string;
   lladdr?: string;
-  state?: string[];
 }
 
 interface IpLink {
@@ -116,56 +117,55 @@ interface IpLink {
   flags: string[];
   link_type: string;
   address?: string;
-  addr_info?: { local?: string; prefixlen?: number; scope?: string }[];
+  addr_info?: { local?: string; prefixlen?: number }[];
 }
 
 /** IPv6 gives routes without a metric this one (IP6_RT_PRIO_USER). */
 const DEFAULT_METRIC_IPV6 = 1024;
 
-/** What is there now and is ours: of the devices in `overlays`, and all that carries our protocol number. */
+/** What is there now and is ours: of the devices in `overlays`, and all that carries our protocol number. One process tells all. */
 export async function readTable(host: Host, overlays: PerFamily<Overlay>): Promise<Map<string, string>> {
-  const table = new Map<string, string>();
-  const families = FAMILIES.filter((family) => overlays[family] !== null);
-  // Independent of each other, and each is short.
-  const [links, neighbours, routes] = await Promise.all([
-    Promise.all(families.map((family) => readDevice(host, overlays[family]!.device))),
-    host.iproute.json<IpNeighbour[]>('ip', ['-j', 'neigh', 'show', 'nud', 'permanent', 'proto', PROTOCOL]),
-    Promise.all(families.map((family) => readRoutes(host, family))),
+  const devices = FAMILIES.flatMap((family) => overlays[family]?.device ?? []);
+  const [routes, neighbours, ...links] = await host.iproute.query([
+    // Of all tables, since else it would be IPv4 only.
+    `route show table all proto ${PROTOCOL}`,
+    `neigh show nud permanent proto ${PROTOCOL}`,
+    ...devices.map((device) => `address show dev ${device}`),
   ]);
-  families.forEach((family, i) => {
-    const link = links[i];
-    if (!link) return;
-    const state = link.flags.includes('UP') ? 'up' : 'down';
-    table.set(`link ${link.ifname}`, link.link_type === 'ether' ? `${state} address ${link.address}` : state);
-    for (const { local, prefixlen } of link.addr_info ?? []) {
-      // An address that somebody gave the device for another purpose is not ours.
-      if (local === undefined || !contains(overlays[family]!.network, local)) continue;
-      table.set(`address ${local}/${prefixlen} dev ${link.ifname}`, '');
-    }
-  });
-  for (const { dst, dev, lladdr } of neighbours) table.set(`neigh ${dst} dev ${dev}`, `lladdr ${lladdr}`);
-  for (const [key, value] of routes.flat()) table.set(key, value);
+  const table = new Map<string, string>();
+  for (const link of links) {
+    // A device that is not there has no addresses.
+    if (!(link instanceof CommandFailed)) addLink(table, link[0] as unknown as IpLink, overlays);
+  }
+  for (const { dst, dev, lladdr } of rows<IpNeighbour>(neighbours))
+    table.set(`neigh ${dst} dev ${dev}`, `lladdr ${lladdr}`);
+  for (const route of rows<IpRoute>(routes)) addRoute(table, route);
   return table;
 }
 
-async function readDevice(host: Host, device: string | null): Promise<IpLink | undefined> {
-  if (device === null) return undefined;
-  try {
-    return (await host.iproute.json<IpLink[]>('ip', ['-j', 'address', 'show', 'dev', device]))[0];
-  } catch (error) {
-    if (error instanceof CommandFailed && /does not exist|Cannot find device/.test(error.reason)) return undefined;
-    throw error;
+function rows<T>(answer: unknown[] | CommandFailed): T[] {
+  if (answer instanceof CommandFailed) throw answer;
+  return answer as T[];
+}
+
+function addLink(table: Map<string, string>, link: IpLink, overlays: PerFamily<Overlay>): void {
+  const state = link.flags.includes('UP') ? 'up' : 'down';
+  table.set(`link ${link.ifname}`, link.link_type === 'ether' ? `${state} address ${link.address}` : state);
+  for (const { local, prefixlen } of link.addr_info ?? []) {
+    const isOurs = FAMILIES.some((family) => {
+      const overlay = overlays[family];
+      // An address that somebody gave the device for another purpose is not.
+      return overlay?.device === link.ifname && local !== undefined && contains(overlay.network, local);
+    });
+    if (isOurs) table.set(`address ${local}/${prefixlen} dev ${link.ifname}`, '');
   }
 }
 
-async function readRoutes(host: Host, family: Family): Promise<[string, string][]> {
-  const option = family === 'ipv4' ? '-4' : '-6';
-  const rows = await host.iproute.json<IpRoute[]>('ip', ['-j', option, 'route', 'show', 'proto', PROTOCOL]);
-  const usual = family === 'ipv4' ? 0 : DEFAULT_METRIC_IPV6;
-  return rows.map(({ dst, gateway, via, dev, metric = 0, flags = [] }) => {
-    const other = metric === usual ? '' : ` metric ${metric}`;
-    const to = gateway ?? via?.host;
-    const onlink = flags.includes('onlink') ? ' onlink' : '';
-    return [`route ${dst}${other}`, `${to ? `via ${to} ` : ''}dev ${dev}${onlink}`];
-  });
+function addRoute(table: Map<string, string>, route: IpRoute): void {
+  const { dst, gateway, via, dev, metric = 0, flags = [], table: where } = route;
+  const usual = dst.includes(':') ? DEFAULT_METRIC_IPV6 : 0;
+  const place = `${metric === usual ? '' : ` metric ${metric}`}${where === undefined ? '' : ` table ${where}`}`;
+  const to = gateway ?? via?.host;
+  const onlink = flags.includes('onlink') ? ' onlink' : '';
+  table.set(`route ${dst}${place}`, `${to ? `via ${to} ` : ''}dev ${dev}${onlink}`);
 }

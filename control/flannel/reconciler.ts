@@ -33,6 +33,8 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   /** The tables as they were read or written last; undefined when they have to be read. */
   #known: HostTable | undefined;
+  /** As it was last: the same object asks for the same. */
+  #wish: Wish | undefined;
   /** By public IP: whether it needs no gateway. */
   readonly #onLink = new Map<string, boolean>();
   /** What was put on the host last: what differs from it without having been asked for is drift. */
@@ -44,14 +46,17 @@ export class Reconciler {
     this.#options = options;
   }
 
-  /** Throws when what all else depends on, a device, cannot be made. */
+  /**
+   * `wish` is another object whenever anything in it is another, its peers included. Throws when what all else depends on, a device, cannot be made.
+   */
   async run(wish: Wish, depth: Depth): Promise<Outcome> {
     const repaired: string[] = [];
     const failed: string[] = [];
     const made = await this.#backend.keepDevices(wish);
     repaired.push(...made);
     const isAll = depth === 'all' || made.length > 0 || this.#known === undefined;
-    await this.#keepTables(wish, isAll, repaired, failed);
+    if (isAll || wish !== this.#wish) await this.#keepTables(wish, isAll, repaired, failed);
+    this.#wish = wish;
     repaired.push(...this.#backend.keepPeers(wish));
     if (depth !== 'changes' || isAll) {
       for (const family of FAMILIES) {
@@ -70,14 +75,27 @@ export class Reconciler {
     const actual = isAll ? await readTable(this.#host, this.#backend.overlays) : this.#known!;
     // Until it is known what became of the changes.
     this.#known = undefined;
-    const lines = changes(actual, desired);
-    const errors = await this.#host.iproute.apply(lines);
-    for (const error of errors.values()) failed.push(error.message);
+    const errors = await this.#change(actual, desired);
+    for (const error of errors) failed.push(error.message);
     for (const [key, value] of this.#asked) {
       if (desired.get(key) === value && actual.get(key) !== value) repaired.push(`${key} ${value}`.trimEnd());
     }
-    this.#asked = desired;
-    if (errors.size === 0) this.#known = desired;
+    this.#asked = errors.length === 0 ? desired : new Map();
+    if (errors.length === 0) this.#known = desired;
+  }
+
+  /** All in one process, which ends at the first failure; then once more, one by one, for what is still missing. */
+  async #change(actual: HostTable, desired: HostTable): Promise<CommandFailed[]> {
+    const lines = changes(actual, desired);
+    if (lines.length === 0) return [];
+    try {
+      await this.#host.iproute.run('ip', ['-batch', '-'], `${lines.join('\n')}\n`);
+      return [];
+    } catch (error) {
+      if (!(error instanceof CommandFailed)) throw error;
+    }
+    const rest = changes(await readTable(this.#host, this.#backend.overlays), desired);
+    return [...(await this.#host.iproute.apply(rest)).values()];
   }
 
   /** Asks the kernel which peers are on the same link, where that makes a difference; `isAll`: again of those that are known. */
