@@ -138,6 +138,11 @@ function ownText(own: LinkRecord['uvxlan']): string[] {
     `    uvxlan uplink ${own.uplink} (${own.reason}) workers ${own.workers}${own.worker_restarts ? ` restarts ${own.worker_restarts}` : ''} macs ${own.fdb_entries} nexthops ${own.nexthops}` +
       ` unresolved ${own.nexthops_unresolved}${optionsText(own.options)}${own.policies ? ` policies ${own.policies} (rules of this host that redirect gets past)` : ''}`,
   ];
+  if (own.offload) {
+    const { send, receive } = own.offload;
+    const text = (state: true | string): string => (state === true ? 'on' : `off (${state})`);
+    lines.push(`    offload send ${text(send)} receive ${text(receive)}`);
+  }
   // A VTEP stands once, however many ports or VNIs it is sent to on.
   const unresolved = [...new Set((own.unresolved ?? []).map(({ dst, reason }) => `    unresolved ${dst} (${reason})`))];
   lines.push(...unresolved.slice(0, MOST_UNRESOLVED));

@@ -50,7 +50,7 @@ function directionText(direction: 'tx' | 'rx', counters: DirectionCounters, opti
   const copies = direction === 'tx' ? ` + copies ${counters.copies}` : '';
   const answered = counters.answered === undefined ? '' : ` + answered ${counters.answered}`;
   return [
-    `  ${direction}: in ${counters.in}${copies} = out ${counters.out}${answered} + drops ${dropped}; ${counters.bytes} bytes`,
+    `  ${direction}: in ${counters.in}${copies} = out ${counters.out}${answered} + drops ${dropped}; ${counters.bytes} bytes${counters.offloaded ? `; ${counters.offloaded} offloaded` : ''}`,
     ...drops
       .filter(([, count]) => count > 0 || options.details)
       .flatMap(([name, count]) => dropText(direction, name, count)),

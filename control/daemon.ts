@@ -16,6 +16,7 @@ import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
+import { Offload } from './offload/offload.ts';
 import { OverlayNeighbours } from './overlay-neighbours.ts';
 import {
   CommandError,
@@ -76,6 +77,7 @@ export class Daemon implements DaemonHandlers {
   readonly #neighbourFollower: NeighbourFollower;
   #capabilities!: Capabilities;
   #forwarding!: Forwarding;
+  #offload!: Offload;
   #pool!: WorkerPool;
   #uplinks!: UplinkSet;
   /** What could not be followed last, by name: said once. */
@@ -107,6 +109,7 @@ export class Daemon implements DaemonHandlers {
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
     this.#capabilities = probeCapabilities(without);
     this.#forwarding = new Forwarding(this.#host, log);
+    this.#offload = new Offload(this.#forwarding.fdb, log);
     this.#pool = new WorkerPool({
       workers: this.#workers,
       ...this.#forwarding.buffers,
@@ -154,6 +157,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
+      () => this.#offload?.close(),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
@@ -181,7 +185,11 @@ export class Daemon implements DaemonHandlers {
   linkShow(name: string | null): Promise<LinkRecord[]> {
     return Promise.all(
       this.#select(name).map((device) =>
-        device.record({ worker_restarts: this.#pool.restarts, ...this.#forwarding.state(device) }),
+        device.record({
+          worker_restarts: this.#pool.restarts,
+          ...this.#forwarding.state(device),
+          ...offloadRecord(device, this.#offload),
+        }),
       ),
     );
   }
@@ -222,6 +230,7 @@ export class Daemon implements DaemonHandlers {
         );
       }
       await this.#moveDevice(device, config, place);
+      this.#updateOffload(device);
     });
     const [link] = await this.linkShow(name);
     this.#options.log(`${readyLine(link)} (link set)`);
@@ -273,8 +282,12 @@ export class Daemon implements DaemonHandlers {
     const uplinks = [...new Set(devices.map(({ uplink }) => uplink))];
     const { counters } = this.#pool;
     return Promise.all([
-      ...devices.map((device) => deviceStats(counters, device)),
-      ...uplinks.map((uplink) => uplinkStats(this.#host, counters, uplink)),
+      ...devices.map((device) => deviceStats(counters, device, this.#offload.counters(device))),
+      ...uplinks.map((uplink) => {
+        const users = [...this.#devices.values()].filter((device) => device.uplink === uplink);
+        const offloaded = users.map((device) => this.#offload.counters(device));
+        return uplinkStats(this.#host, counters, uplink, offloaded);
+      }),
     ]);
   }
 
@@ -296,6 +309,7 @@ export class Daemon implements DaemonHandlers {
       this.#forwarding.addDevice(device);
       this.#neighbours.addDevice(device);
       await this.#pool.addDevice(device.specs(this.#capabilities));
+      this.#updateOffload(device);
       this.#uplinks.remotesChanged();
       return device;
     } catch (error) {
@@ -322,6 +336,7 @@ export class Daemon implements DaemonHandlers {
 
   async #removeDevice(device: VxlanDevice): Promise<void> {
     this.#devices.delete(device.index);
+    this.#offload.remove(device);
     await this.#pool.removeDevice(device.index);
     this.#forwarding.removeDevice(device);
     this.#neighbours.removeDevice(device);
@@ -341,6 +356,7 @@ export class Daemon implements DaemonHandlers {
     else this.#forwarding.moveDevice(device, remote);
     this.#uplinks.remotesChanged();
     await device.followMtu();
+    this.#offload.update(device);
     if (moved) await this.#uplinks.release();
   }
 
@@ -350,6 +366,15 @@ export class Daemon implements DaemonHandlers {
     await this.#pool.removeDevice(device.index);
     await this.#pool.addDevice(device.specs(this.#capabilities));
     this.#forwarding.moveDevice(device, remote);
+    this.#offload.update(device);
+  }
+
+  /** Throws a CommandError where the device asks for more than there is. */
+  #updateOffload(device: VxlanDevice): void {
+    const { send, receive } = this.#offload.update(device);
+    const obstacle = send ?? receive;
+    if (device.config.offload !== 'require' || obstacle === undefined) return;
+    throw new CommandError(`${device.name}: offload require: ${obstacle}`, 'EOPNOTSUPP');
   }
 
   /** Something on the host has changed: devices and uplinks take over what concerns them. */
@@ -389,6 +414,7 @@ export class Daemon implements DaemonHandlers {
     const local = await this.#followLocal(device);
     const changed = isNew || nic?.name !== place.nic?.name || nic?.mtu !== place.nic?.mtu || local !== place.local;
     if (changed || renamed) await this.#moveDevice(device, { ...config, dev: nic?.name ?? null }, { nic, local });
+    else this.#offload.update(device); // another MAC, or another namespace
   }
 
   /** A VTEP address that nobody gave is the host's to change. */
@@ -459,4 +485,11 @@ function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
   // Policies of the host may concern these VTEPs only, and hold from the first packet on.
   const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
   return { choice, nic, local, port, sourcePorts, ttl, udpChecksum, remotes };
+}
+
+/** The part of `link show` that tells what is offloaded. */
+function offloadRecord(device: VxlanDevice, offload: Offload): Pick<LinkRecord['uvxlan'], 'offload'> {
+  if (device.config.offload === 'off') return {};
+  const { send, receive } = offload.state(device);
+  return { offload: { send: send ?? true, receive: receive ?? true } };
 }

@@ -117,6 +117,17 @@ export class VxlanDevice {
     return tapMac(this.#tap);
   }
 
+  /** The TAP's number; 0 when it is gone, or in another network namespace than this process. */
+  get ifindex(): number {
+    const fd = tapNamespace(this.#tap);
+    if (fd < 0) return libc.ifIndex(this.name);
+    try {
+      return isOurs(fd) ? libc.ifIndex(this.name) : 0;
+    } finally {
+      libc.close(fd);
+    }
+  }
+
   /** Takes over the name that `ip link set NAME name` gave the TAP; whether there is another one. */
   followName(): boolean {
     const name = tapName(this.#tap);
@@ -142,8 +153,7 @@ export class VxlanDevice {
     const fd = tapNamespace(this.#tap);
     if (fd < 0) return ask(this.#host);
     try {
-      const here = fstatSync(fd).ino === statSync('/proc/self/ns/net').ino;
-      return await ask(here ? this.#host : new Host(['nsenter', `--net=/proc/${process.pid}/fd/${fd}`, '--']));
+      return await ask(isOurs(fd) ? this.#host : new Host(['nsenter', `--net=/proc/${process.pid}/fd/${fd}`, '--']));
     } finally {
       libc.close(fd);
     }
@@ -214,6 +224,11 @@ async function keep(host: Host, tap: TapDevice): Promise<void> {
   await host.setNoIpv6Address(tap.name);
   await host.setLink(tap.name, { alias: TAP_ALIAS });
   setPersistent(tap, true);
+}
+
+/** Whether a descriptor is of this process's own network namespace. */
+function isOurs(namespace: number): boolean {
+  return fstatSync(namespace).ino === statSync('/proc/self/ns/net').ino;
 }
 
 /** What is left of the NIC's MTU, or of Ethernet's. */

@@ -13,6 +13,7 @@ const DF_CHOICES = ['unset', 'set', 'inherit'] as const;
 /** The kernel's variant of RFC 6040 (INET_ECN_encapsulate), or the RFC's own normal mode. */
 const ECN_CHOICES = ['linux', 'rfc6040'] as const;
 const PROFILES = ['linux', 'rfc7348'] as const;
+const OFFLOAD_CHOICES = ['off', 'auto', 'require'] as const;
 const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
 
 const FDB_STATES: readonly FdbState[] = ['permanent', 'static', 'dynamic'];
@@ -74,6 +75,8 @@ export interface DeviceConfig {
   /** null: the NIC's MTU less the outer headers. */
   mtu: number | null;
   uplink: UplinkChoice;
+  /** Whether the kernel carries known flows (control/offload); require: fail where it cannot. */
+  offload: (typeof OFFLOAD_CHOICES)[number];
   /** The TAP outlives the daemon, and the next one takes it over. */
   persist: boolean;
   /** null: one for each core, up to 4. */
@@ -132,6 +135,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
   mtu: integer(68, 65521),
   uplink: oneOf(UPLINKS),
+  offload: oneOf(OFFLOAD_CHOICES),
   persist: boolean,
   workers: integer(1, 64),
 };

@@ -69,6 +69,11 @@ export class Forwarding {
     );
   }
 
+  /** For those who mirror it. */
+  get fdb(): FdbWriter {
+    return this.#writer;
+  }
+
   /** What the workers read. */
   get buffers(): { fdb: SharedArrayBuffer; nextHops: SharedArrayBuffer; lists: SharedArrayBuffer } {
     const { table, nextHops, lists } = this.#writer;

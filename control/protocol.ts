@@ -82,6 +82,8 @@ export interface LinkRecord {
     reason: string;
     /** Rules of the host that a redirect uplink gets past; absent with other uplinks. */
     policies?: number;
+    /** Absent when offload is off. Each direction: true, or why not. */
+    offload?: { send: true | string; receive: true | string };
     workers: number;
     /** Options that the kernel's device has none of; neigh_suppress is a bridge port's. */
     options: Pick<DeviceConfig, 'profile' | 'ecn' | 'vtep-filter' | 'neigh_suppress'>;
@@ -152,6 +154,8 @@ export interface DirectionCounters {
   out: number;
   /** tx: ARP and neighbour discovery that the device answered itself (proxy, neigh_suppress); absent when there was none. */
   answered?: number;
+  /** Of `out`, those that the kernel has carried by itself; absent when there are none. */
+  offloaded?: number;
   /** Bytes of inner frames: tx of those that the host sent, rx of those that it was given. */
   bytes: number;
   /** Every reason with its count, zero too; the names are those of dataplane/drops. */

@@ -5,11 +5,30 @@ import { errnoName } from '../system/libc.ts';
 import { socketDrops } from '../system/socket.ts';
 import type { VxlanDevice } from './device.ts';
 import type { Host } from './host.ts';
+import type { OffloadCounters } from './offload/mirror.ts';
 import type { DirectionCounters, StatsRecord } from './protocol.ts';
 import type { Uplink } from './uplinks.ts';
 
-export async function deviceStats(counters: Float64Array, device: VxlanDevice): Promise<StatsRecord> {
+const NOT_OFFLOADED: OffloadCounters = {
+  ...{ tx_packets: 0, tx_bytes: 0, tx_lost: 0 },
+  ...{ rx_packets: 0, rx_bytes: 0, rx_lost: 0 },
+};
+
+/** `offloaded`: what the kernel has carried beside the workers, in whose sums it is contained. */
+export async function deviceStats(
+  counters: Float64Array,
+  device: VxlanDevice,
+  offloaded: OffloadCounters = NOT_OFFLOADED,
+): Promise<StatsRecord> {
   const sums = total(counters, device.index);
+  sums.tx_frames += offloaded.tx_packets + offloaded.tx_lost;
+  sums.tx_packets += offloaded.tx_packets;
+  sums.tx_bytes += offloaded.tx_bytes;
+  sums.tx_offload_lost = offloaded.tx_lost;
+  sums.rx_packets += offloaded.rx_packets + offloaded.rx_lost;
+  sums.rx_frames += offloaded.rx_packets;
+  sums.rx_bytes += offloaded.rx_bytes;
+  sums.rx_offload_lost = offloaded.rx_lost;
   // What the kernel dropped never reached a worker: it went in, and was dropped.
   sums.tx_tap_overflow = await device.atHome((host) => queueDrops(host, device.name));
   return {
@@ -19,6 +38,7 @@ export async function deviceStats(counters: Float64Array, device: VxlanDevice): 
       copies: sums.tx_replicas + sums.tx_segments,
       out: sums.tx_packets,
       ...(sums.tx_answered > 0 ? { answered: sums.tx_answered } : {}),
+      ...(offloaded.tx_packets > 0 ? { offloaded: offloaded.tx_packets } : {}),
       bytes: sums.tx_bytes,
       drops: drops(sums, 'tx'),
       ...errorName(counters, device.index, TX_ERRNO),
@@ -27,6 +47,7 @@ export async function deviceStats(counters: Float64Array, device: VxlanDevice): 
       in: sums.rx_packets,
       copies: 0,
       out: sums.rx_frames,
+      ...(offloaded.rx_packets > 0 ? { offloaded: offloaded.rx_packets } : {}),
       bytes: sums.rx_bytes,
       drops: drops(sums, 'rx'),
       ...errorName(counters, device.index, RX_ERRNO),
@@ -35,9 +56,15 @@ export async function deviceStats(counters: Float64Array, device: VxlanDevice): 
 }
 
 /** An uplink's own record: what arrived, and what was dropped before its device was known. */
-export async function uplinkStats(host: Host, counters: Float64Array, uplink: Uplink): Promise<StatsRecord> {
+export async function uplinkStats(
+  host: Host,
+  counters: Float64Array,
+  uplink: Uplink,
+  offloaded: readonly (OffloadCounters | undefined)[] = [],
+): Promise<StatsRecord> {
   const [{ index, port }] = uplink.specs;
   const sums = total(counters, FIRST_UPLINK_SCOPE + index);
+  for (const device of offloaded) sums.rx_packets += device ? device.rx_packets + device.rx_lost : 0;
   const { tap } = uplink;
   // Somebody may just have taken it away; another uplink takes its place.
   sums.rx_uplink_overflow = tap === undefined ? 0 : await queueDrops(host, tap).catch(() => 0);

@@ -51,6 +51,8 @@ export interface Uplink {
   readonly tap: string | undefined;
   /** Number of the uplink's TAP; undefined for udp. */
   readonly tapIndex: number | undefined;
+  /** The TCX link of redirect's program on the NIC's ingress; undefined where it has none. */
+  readonly receiveLink?: number | undefined;
   /** What each worker gets. */
   readonly specs: readonly UplinkSpec[];
   close(): Promise<void>;
@@ -296,6 +298,7 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
       return tapName(tap);
     },
     tapIndex,
+    receiveLink: 'links' in redirect ? redirect.links[1] : undefined,
     specs,
     async close() {
       try {

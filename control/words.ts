@@ -60,6 +60,7 @@ const DEVICE_WORDS: Record<string, Word> = {
   address: { key: 'address', values: 1 },
   mtu: { key: 'mtu', values: 1 },
   uplink: { key: 'uplink', values: 1 },
+  offload: { key: 'offload', values: 1 },
   persist: { key: 'persist', means: 'true' },
   workers: { key: 'workers', values: 1 },
 };
@@ -226,6 +227,7 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
     address: null,
     mtu: null,
     uplink: 'auto',
+    offload: 'off',
     persist: false,
     workers: null,
     fdb: [],

@@ -87,6 +87,12 @@ export const DROPS = [
     advice: "Report the error in the daemon's log.",
   },
   {
+    name: 'tx_offload_lost',
+    direction: 'tx',
+    meaning: 'The kernel had no memory left to finish a frame that it carried by itself (counted by the kernel).',
+    advice: "The machine is out of memory: 'free -m', 'dmesg'.",
+  },
+  {
     name: 'rx_outer_malformed',
     direction: 'rx',
     meaning: 'The outer headers are truncated, contradict each other, or are not UDP to our port.',
@@ -154,6 +160,12 @@ export const DROPS = [
     direction: 'rx',
     meaning: 'The worker that held the packet failed and was started again.',
     advice: "Report the error in the daemon's log.",
+  },
+  {
+    name: 'rx_offload_lost',
+    direction: 'rx',
+    meaning: 'The kernel had no memory left to finish a packet that it received by itself (counted by the kernel).',
+    advice: "The machine is out of memory: 'free -m', 'dmesg'.",
   },
 ] as const satisfies readonly Drop[];
 

@@ -1,0 +1,104 @@
+// Flow offload: known flows are carried by programs in the kernel, the rest by the workers, and the peers cannot tell.
+//
+//   left                                             right
+//   flannel.1 10.244.1.1 fd00:1::1                   flannel.1 10.244.2.1 fd00:1::2
+//        | uvxlan, offload require                        | kernel vxlan, or uvxlan again
+//   eth0 192.0.2.1  ------------- veth -------------  eth0 192.0.2.2
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { eventually } from '../../cli/lab/process.ts';
+import { uvxlan } from '../../cli/lab/vtep.ts';
+import type { LinkRecord } from '../../control/protocol.ts';
+import { lackingBpf } from '../system/bpf/requirement.ts';
+import { pair } from './pair.ts';
+import { lacking } from './requirements.ts';
+import { assertBalanced, restingStats, stats } from './stats.ts';
+
+const MB = 1024 * 1024;
+const WORDS = 'id 1 dev eth0 dstport 8472 nolearning noudpcsum';
+const OWN = 'workers 2 offload require';
+const skip = lacking('tun', 'kernel-vxlan') || lackingBpf();
+
+for (const peer of ['kernel', 'redirect'] as const) {
+  test(`carries known flows, with ${peer} on the other side`, { skip, timeout: 60_000 }, async (t) => {
+    const { left, right } = await pair(t, 'redirect', peer, { words: WORDS, own: OWN });
+    for (const [from, to] of [
+      [left, right],
+      [right, left],
+    ] as const) {
+      for (const address of to.addresses) {
+        assert.equal((await ping(from.host, address, { count: 20, interval: 0.01 })).loss, 0);
+        const { bitsPerSecond } = await bulkTransfer(from.host, to.host, address, 20 * MB);
+        t.diagnostic(`${address} ${(bitsPerSecond / 1e9).toFixed(1)} Gbit/s`);
+      }
+    }
+    const records = await restingStats(left.host);
+    assertBalanced(records);
+    const [{ tx, rx }] = records;
+    assert.ok(tx.offloaded! > 200 && rx.offloaded! > 200, JSON.stringify([tx, rx]));
+    // What the workers got is the rest: neighbour solicitations, say.
+    assert.ok(tx.in - tx.offloaded! < 40 && rx.in - rx.offloaded! < 40, JSON.stringify([tx, rx]));
+  });
+}
+
+test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 }, async (t) => {
+  const { left, right } = await pair(t, 'redirect', 'kernel', { words: WORDS, own: OWN });
+  const [address] = right.addresses;
+  const lost = async (count = 10) => (await ping(left.host, address, { count, interval: 0.01 })).loss;
+  const offloaded = async () => (await stats(left.host))[0].tx.offloaded ?? 0;
+  const offload = async () => {
+    const links = JSON.parse((await uvxlan(left.host, 'link show -j')).stdout) as LinkRecord[];
+    return links[0].uvxlan.offload;
+  };
+  assert.equal(await lost(), 0);
+  const before = await offloaded();
+  assert.ok(before >= 10);
+
+  await uvxlan(left.host, 'link set flannel.1 offload off');
+  assert.equal(await offload(), undefined);
+  assert.equal(await lost(), 0);
+  assert.equal(await offloaded(), before, 'all through the workers');
+  await uvxlan(left.host, 'link set flannel.1 offload auto');
+  assert.deepEqual(await offload(), { send: true, receive: true });
+
+  await left.fdb(`del ${right.mac} dev flannel.1 dst ${right.local}`);
+  assert.equal(await lost(3), 1, 'an entry that is gone is gone from the kernel as well');
+  await left.fdb(`append ${right.mac} dev flannel.1 dst ${right.local}`);
+  assert.equal(await lost(), 0);
+
+  right.host.ip('link set eth0 address 02:00:00:00:09:09');
+  await ping(right.host, left.local, { count: 1 }); // so that the left hears of it
+  await eventually('the next hop is known by its new MAC', async () => (await lost(1)) === 0);
+  left.host.ip('link set flannel.1 address 02:00:00:00:00:77');
+  left.host.ip(`neigh replace ${address} lladdr ${right.mac} dev flannel.1 nud permanent`); // it forgets them
+  right.host.bridge(`fdb append 02:00:00:00:00:77 dev flannel.1 dst ${left.local}`);
+  right.host.ip(`neigh replace ${left.addresses[0]} lladdr 02:00:00:00:00:77 dev flannel.1 nud permanent`);
+  await eventually('the device has its new MAC', async () => (await lost(1)) === 0);
+  assertBalanced(await restingStats(left.host));
+
+  left.daemon.signal('SIGKILL');
+  await eventually('the device is gone', async () => !left.host.ip('link show').includes('flannel.1'));
+  left.host.ip('link add flannel.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning');
+  left.host.ip('link set flannel.1 address 02:00:00:00:00:77 up');
+  left.host.ip('address add 10.244.1.1/16 dev flannel.1');
+  left.host.bridge(`fdb append ${right.mac} dev flannel.1 dst ${right.local}`);
+  left.host.ip(`neigh replace ${address} lladdr ${right.mac} dev flannel.1 nud permanent`);
+  assert.equal(await lost(), 0, "the kernel's own device gets every packet");
+});
+
+test('says why it does not offload', { skip, timeout: 60_000 }, async (t) => {
+  const { left } = await pair(t, 'redirect', 'kernel', { own: 'workers 2 offload auto' });
+  const show = await uvxlan(left.host, 'link show -d');
+  assert.match(show.stdout, /offload send off \(outer UDP checksums are on.*noudpcsum.*\) receive on/);
+  await uvxlan(left.host, 'link set flannel.1 uplink udp');
+  assert.match((await uvxlan(left.host, 'link show -d')).stdout, /offload send off \(the uplink is udp:.*receive off/);
+  const refused = await uvxlan(
+    left.host,
+    'link add vx2 type vxlan id 2 local 192.0.2.1 dev eth0 dstport 8472 uplink udp offload require',
+    { check: false },
+  );
+  assert.equal(refused.status, 1);
+  assert.match(refused.stderr, /vx2: offload require: the uplink is udp/);
+});
