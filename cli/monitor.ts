@@ -3,10 +3,11 @@ import { connectToDaemon } from './client.ts';
 import { matchCommand, takeOptions } from './options.ts';
 import { print, printJson } from './output.ts';
 
-export const HELP = `Usage: uvxlan monitor [ all | fdb ]...
+export const HELP = `Usage: uvxlan monitor [ all | fdb | miss ]...
 What happens from now on, one line each, until it is interrupted. After the time and the event stands what "uvxlan fdb show" would
 print.
   fdb        entries: learned, moved (with "from", the VTEP until then), aged, added, changed, deleted
+  miss       l2miss: no entry for a frame's MAC, and no default; l3miss: no neighbour of an address (devices with these options)
 Options:
   -j, -json        one JSON object a line; "time" is in milliseconds since 1970
 Exit status: 0, 1 after a failure, 2 when the words are wrong.`;

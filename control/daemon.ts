@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { clear } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
+import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
@@ -14,6 +15,7 @@ import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
+import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
 import { Offload } from './offload/offload.ts';
@@ -116,7 +118,7 @@ export class Daemon implements DaemonHandlers {
       neighbors: this.#neighbours.buffer,
       onFailure: (worker, error) =>
         log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
-      onReport: (_words, _record) => {},
+      onReport: (words, record) => this.#takeReport(words, record),
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
     this.#uplinks = new UplinkSet({
@@ -438,6 +440,11 @@ export class Daemon implements DaemonHandlers {
   #tellOptions({ index, config, place }: VxlanDevice): void {
     this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local)));
     this.#neighbourFollower.changed();
+  }
+
+  #takeReport(words: Int32Array, record: number): void {
+    const device = this.#devices.get(words[record + REPORT_DEVICE]);
+    if (device) takeMiss(this.#events, device.name, words, record); // else it was removed meanwhile
   }
 
   /** Somebody has deleted the TAP, as one deletes a kernel device: `ip link del`. */

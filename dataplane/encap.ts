@@ -8,8 +8,9 @@ import { ETHER_HEADER } from '../wire/ethernet.ts';
 import { flowHash } from '../wire/flow.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
-import { type Device, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
+import { type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
 import type { PacketMemory } from './memory.ts';
+import { REPORT_L2MISS, type ReportWriter } from './reports.ts';
 import type { Suppressor } from './suppress.ts';
 
 /** Options for which each frame's own headers matter before it is known where it goes. */
@@ -22,13 +23,22 @@ export class Encap {
   /** Lists of next hops: [count, next hop, ...] at the word that an FDB destination names. */
   readonly #lists: Int32Array;
   readonly #suppressor: Suppressor;
+  readonly #reports: ReportWriter;
 
-  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, lists: Int32Array, suppressor: Suppressor) {
+  constructor(
+    memory: PacketMemory,
+    counters: Float64Array,
+    fdb: FdbReader,
+    lists: Int32Array,
+    suppressor: Suppressor,
+    reports: ReportWriter,
+  ) {
     this.#memory = memory;
     this.#counters = counters;
     this.#fdb = fdb;
     this.#lists = lists;
     this.#suppressor = suppressor;
+    this.#reports = reports;
   }
 
   /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
@@ -48,6 +58,7 @@ export class Encap {
       const destination = this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
       if (destination === 0) {
         counters[scope + COUNTER.tx_no_remote]++;
+        if ((flags & L2MISS) !== 0 && (u8[at] & 1) === 0) this.#reportMiss(at, index);
         continue;
       }
       const entropy = uplink.entropy(flowHash(u8, at, length));
@@ -60,8 +71,13 @@ export class Encap {
   /** Whether a frame goes no further; one that is for a router may get another destination. */
   #isTaken(at: number, length: number, device: Device, flags: number): boolean {
     if ((flags & (PROXY | NEIGH_SUPPRESS)) !== 0 && this.#suppressor.takes(at, length, device, flags)) return true;
-    if ((flags & RSC) !== 0) this.#suppressor.shortCircuit(at, length, device);
+    if ((flags & RSC) !== 0) this.#suppressor.shortCircuit(at, length, device, flags);
     return false;
+  }
+
+  #reportMiss(at: number, device: number): void {
+    const { u8 } = this.#memory;
+    this.#reports.report(REPORT_L2MISS, device, get16(u8, at), get32(u8, at + 2), 0, 0, 0, 0);
   }
 
   /** Head-end replication: one copy after the other, since each has its headers in the same place. */

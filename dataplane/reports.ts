@@ -45,6 +45,9 @@ const RING_WORDS = RECORDS + RING * RECORD;
 // TYPE.
 /** Learning: the source MAC has no entry, or one for another VTEP than the address, the packet's outer source. */
 export const REPORT_SOURCE = 1;
+/** l2miss: no entry for the MAC, and no default one. l3miss: no neighbour of the address. */
+export const REPORT_L2MISS = 5;
+export const REPORT_L3MISS = 6;
 const TYPES = 8;
 
 /** Milliseconds between two rounds of the main thread: at most 25,600 reports a second and worker. */

@@ -2,7 +2,8 @@
  * What keeps ARP and IPv6 neighbour discovery off the network: a worker answers for neighbours that it knows. In two manners:
  *
  * - `proxy`, the kernel's vxlan device's (Linux: arp_reduce and neigh_reduce in drivers/net/vxlan/vxlan_core.c). No ARP packet and no
- *   solicitation ever leaves; what is not known is not answered.
+ *   solicitation ever leaves; what is not known is not answered, and with
+ *   `l3miss` reported.
  * - `neigh_suppress`, a bridge port's (net/bridge/br_arp_nd_proxy.c). What is known is answered, what is of no use to others is dropped, the
  *   rest goes out.
  *
@@ -52,9 +53,10 @@ import {
   writeAdvertisement,
 } from '../wire/nd.ts';
 import { COUNTER } from './counters.ts';
-import { type Device, PROXY } from './device.ts';
+import { type Device, L3MISS, PROXY } from './device.ts';
 import type { PacketMemory } from './memory.ts';
 import type { Reply } from './reply.ts';
+import { REPORT_L3MISS, type ReportWriter } from './reports.ts';
 
 export class Suppressor {
   readonly #memory: PacketMemory;
@@ -62,13 +64,22 @@ export class Suppressor {
   readonly #fdb: FdbReader;
   readonly #neighbors: NeighborReader;
   readonly #reply: Reply;
+  readonly #reports: ReportWriter;
 
-  constructor(memory: PacketMemory, counters: Float64Array, fdb: FdbReader, neighbors: NeighborReader, reply: Reply) {
+  constructor(
+    memory: PacketMemory,
+    counters: Float64Array,
+    fdb: FdbReader,
+    neighbors: NeighborReader,
+    reply: Reply,
+    reports: ReportWriter,
+  ) {
     this.#memory = memory;
     this.#counters = counters;
     this.#fdb = fdb;
     this.#neighbors = neighbors;
     this.#reply = reply;
+    this.#reports = reports;
   }
 
   /**
@@ -82,45 +93,47 @@ export class Suppressor {
     switch (etherType(u8, network)) {
       case ETHERTYPE_ARP:
         return (flags & PROXY) !== 0
-          ? this.#proxyArp(network, room, device)
+          ? this.#proxyArp(network, room, device, flags)
           : arpIsIpv4(u8, network, room) && this.#suppressArp(frame, network, device);
       case ETHERTYPE_IPV6: {
         const type = ndType(u8, network, room);
         if (type === 0) return false;
         if ((flags & PROXY) === 0) return this.#suppressNd(frame, length, type, device);
-        return type === ND_SOLICITATION && this.#proxyNd(frame, length, device);
+        return type === ND_SOLICITATION && this.#proxyNd(frame, length, device, flags);
       }
       default:
         return false;
     }
   }
 
-  #proxyArp(arp: number, room: number, device: Device): boolean {
+  #proxyArp(arp: number, room: number, device: Device, flags: number): boolean {
     const { u8 } = this.#memory;
     if (!arpIsIpv4(u8, arp, room) || get16(u8, arp + ARP_OPERATION) !== ARP_REQUEST) return this.#drop(device);
     const hardware = get16(u8, arp + ARP_HARDWARE);
     if ((hardware !== ARP_ETHERNET && hardware !== ARP_IEEE802) || isNoHost(u8[arp + ARP_TARGET_IP])) {
       return this.#drop(device);
     }
-    const state = this.#find(device, 4, arp + ARP_TARGET_IP);
+    const state = this.#find(device, 4, arp + ARP_TARGET_IP, flags);
     return (state & NUD_CONNECTED) !== 0 ? this.#answerArp(arp, device) : this.#drop(device);
   }
 
-  #proxyNd(frame: number, length: number, device: Device): boolean {
+  #proxyNd(frame: number, length: number, device: Device, flags: number): boolean {
     const { u8 } = this.#memory;
     const ip = frame + ETHER_HEADER;
     const target = ip + IPV6_HEADER + ND_TARGET;
     if (isLoopback6(u8, ip + IPV6_DESTINATION) || u8[target] === 0xff) return this.#drop(device);
-    const state = this.#find(device, 6, target);
+    const state = this.#find(device, 6, target, flags);
     if ((state & NUD_CONNECTED) === 0) return this.#drop(device);
     const { macHigh, macLow } = this.#neighbors;
     return this.#answerNd(frame, length, device, this.#fdb.isRouter(device.index, macHigh, macLow));
   }
 
-  /** A neighbour that `proxy` may know: the device's own, not its bridge's. */
-  #find(device: Device, family: 4 | 6, at: number): number {
+  /** A neighbour as the kernel's device would look for one: its own, not its bridge's. That there is none is reported with `l3miss`. */
+  #find(device: Device, family: 4 | 6, at: number, flags: number): number {
     const state = this.#neighbors.find(device.index, family, this.#memory.u8, at);
-    return (state & (OF_BRIDGE | IS_OWN)) !== 0 ? 0 : state;
+    if (state !== 0 && (state & (OF_BRIDGE | IS_OWN)) === 0) return state;
+    if ((flags & L3MISS) !== 0) this.#reports.report(REPORT_L3MISS, device.index, 0, 0, family, at, 0, 0);
+    return 0;
   }
 
   #suppressArp(frame: number, arp: number, device: Device): boolean {
@@ -206,7 +219,7 @@ export class Suppressor {
    * Route short-circuit: if the frame is for a router's MAC, and its IP destination is a neighbour, it goes to that neighbour's MAC, and
    * from the router's. Whoever calls looks the destination up afterwards.
    */
-  shortCircuit(frame: number, length: number, device: Device): void {
+  shortCircuit(frame: number, length: number, device: Device, flags: number): void {
     const { u8 } = this.#memory;
     if (!this.#fdb.isRouter(device.index, get16(u8, frame), get32(u8, frame + 2))) return;
     const ip = frame + ETHER_HEADER;
@@ -215,7 +228,7 @@ export class Suppressor {
     if (family === 0 || (u8[frame] & 1) !== 0) return;
     if (length < ETHER_HEADER + (family === 4 ? IPV4_HEADER : IPV6_HEADER)) return;
     const destination = ip + (family === 4 ? IPV4_DESTINATION : IPV6_DESTINATION);
-    if (this.#find(device, family, destination) === 0) return;
+    if (this.#find(device, family, destination, flags) === 0) return;
     const { macHigh, macLow } = this.#neighbors;
     if (get16(u8, frame) === macHigh && get32(u8, frame + 2) === macLow) return;
     u8.copyWithin(frame + ETHER_SOURCE, frame, frame + MAC_LENGTH);

@@ -90,8 +90,9 @@ export class Worker {
     this.reports = new ReportWriter(shared.reports, index, this.memory);
     const fdb = new FdbReader(shared.fdb);
     const neighbors = new NeighborReader(shared.neighbors);
-    const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, new Reply(this.memory));
-    this.#encap = new Encap(this.memory, this.#counters, fdb, new Int32Array(shared.lists), suppressor);
+    const reply = new Reply(this.memory);
+    const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, reply, this.reports);
+    this.#encap = new Encap(this.memory, this.#counters, fdb, new Int32Array(shared.lists), suppressor, this.reports);
     this.#tapArena = takeTapArena(this.memory);
     this.#uplinkArena = takeUplinkArena(this.memory);
     this.#receiveBuffers = new ReceiveBuffers(this.memory);

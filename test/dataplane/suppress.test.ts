@@ -1,7 +1,10 @@
 /** ARP/ND suppression and route short-circuit in memory: frames of a TAP, what leaves for the network, and what comes back. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { NEIGH_SUPPRESS, PROXY, RSC } from '../../dataplane/device.ts';
+import { Events } from '../../control/events.ts';
+import { takeMiss } from '../../control/misses.ts';
+import { L2MISS, L3MISS, NEIGH_SUPPRESS, PROXY, RSC } from '../../dataplane/device.ts';
+import { REPORT_DEVICE, ReportReader } from '../../dataplane/reports.ts';
 import { IS_OWN, IS_ROUTER, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE, OF_BRIDGE } from '../../fdb/neighbors.ts';
 import { ROUTER, STATE_BITS } from '../../fdb/state.ts';
 import { parseIp } from '../../wire/address.ts';
@@ -235,6 +238,36 @@ test('route short-circuit: a packet for a router goes straight to the neighbour'
   }
   const short = Uint8Array.from([...mac(ROUTERS), ...mac(1), 8, 0, 0x45]);
   assert.deepEqual(sent(short), [...mac(ROUTERS), ...mac(1)]);
+});
+
+test('misses are reported with l2miss and l3miss, and only then', () => {
+  const seen: string[] = [];
+  const { node, exchange } = create(PROXY | RSC | L2MISS | L3MISS);
+  const reports = new ReportReader(node.rig.shared.reports, (words, record) => {
+    const events = new Events();
+    events.listen(['miss'], ({ event, ifname, mac = '', dst = '', count }) =>
+      seen.push(`${event} ${ifname} ${mac}${dst} ${count}`),
+    );
+    assert.ok(takeMiss(events, `vx${words[record + REPORT_DEVICE]}`, words, record));
+  });
+  const missed = (...frames: Uint8Array[]): string[] => {
+    seen.length = 0;
+    exchange(...frames);
+    reports.drain();
+    return seen;
+  };
+  const routed = (last: number) => Uint8Array.from([...mac(ROUTERS), ...frame({ to: last }).subarray(6)]);
+  assert.deepEqual(missed(arp(ip4(NOWHERE)), arp(ip4(NOWHERE))), ['l3miss vx0 10.0.0.24 2']);
+  assert.deepEqual(missed(nd(ip6(NOWHERE))), ['l3miss vx0 fd00::18 1']);
+  assert.deepEqual(missed(arp(ip4(KNOWN)), arp(ip4(STALE)), nd(ip6(STALE))), []);
+  assert.deepEqual(missed(routed(NOWHERE)), ['l3miss vx0 10.0.0.24 1']);
+  const unicast = frame({ to: NOWHERE });
+  assert.deepEqual(missed(unicast), [], 'there is a default entry');
+  node.rig.fdb.remove(node.rig.fdb.find(0, 0, 0));
+  assert.deepEqual(missed(unicast), ['l2miss vx0 02:00:00:00:00:18 1']);
+  assert.deepEqual(missed(Uint8Array.from([...BROADCAST, ...unicast.subarray(6)])), [], 'only unicast');
+  node.rig.setFlags(0, PROXY | RSC);
+  assert.deepEqual(missed(unicast, arp(ip4(NOWHERE)), routed(NOWHERE)), []);
 });
 
 test('hostile frames of all lengths: nothing throws, every frame is counted, nothing is read beyond one', () => {
