@@ -17,6 +17,8 @@ const programs = {
     ethtool: 'ethtool',
     iptables: 'iptables',
     nft: 'nftables',
+    etcd: 'etcd-server',
+    openssl: 'openssl',
   },
 };
 

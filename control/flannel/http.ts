@@ -1,0 +1,171 @@
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { StringDecoder } from 'node:string_decoder';
+
+/** How a server is to be talked to. Read anew for every request, since certificates and tokens are replaced while we run. */
+export interface Credentials {
+  /** PEM: who may have signed the server's certificate; the system's own authorities when undefined. */
+  readonly ca?: string | undefined;
+  /** PEM: our own certificate and its key. */
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  /** Do not check the server's certificate. */
+  readonly insecure?: boolean | undefined;
+  /** The name to check it for, where that is not the URL's host. */
+  readonly servername?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+}
+
+export interface HttpRequest {
+  readonly method: string;
+  /** With the query, and without the part of the URL that the client has. */
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal: AbortSignal;
+}
+
+/** The server cannot be reached, broke off, or is too slow. `message` names the server and the reason, and no secret. */
+export class HttpError extends Error {}
+
+/** Milliseconds until the head of an answer; of one that is not a stream, also until its end. */
+const PATIENCE = 10_000;
+/** After so many quiet milliseconds the kernel begins to ask whether the other end is alive. */
+const KEEPALIVE = 15_000;
+/** Characters; a page of 500 Kubernetes nodes has about 8 million. */
+const LONGEST_BODY = 128 << 20;
+
+/** JSON over HTTP/1.1 with one server: whole answers, and streams of lines. */
+export class HttpClient {
+  readonly base: URL;
+  readonly #credentials: () => Credentials;
+  readonly #agent: HttpAgent;
+  readonly #patience: number;
+
+  constructor(base: URL, credentials: () => Credentials, patience = PATIENCE) {
+    this.base = base;
+    this.#credentials = credentials;
+    this.#patience = patience;
+    this.#agent = new (base.protocol === 'https:' ? HttpsAgent : HttpAgent)({ keepAlive: true });
+  }
+
+  /** Throws HttpError; what the server answers, whatever the status, is for the caller. */
+  async fetch(request: HttpRequest): Promise<{ status: number; body: string }> {
+    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.#patience)]);
+    const answer = await this.#open(request, signal);
+    let body = '';
+    try {
+      answer.setEncoding('utf8');
+      for await (const chunk of answer) {
+        body += chunk;
+        if (body.length > LONGEST_BODY) throw new Error('an answer without end');
+      }
+    } catch (error) {
+      throw this.#failure(error, request.signal);
+    }
+    return { status: answer.statusCode ?? 0, body };
+  }
+
+  /**
+   * An answer that goes on: `lines` ends when the server ends it, or after `silence` milliseconds in which nothing comes: it may be dead
+   * without our knowing. Throws HttpError when the connection breaks.
+   */
+  async stream(request: HttpRequest, silence: number): Promise<{ status: number; lines: AsyncGenerator<string> }> {
+    const slow = new AbortController();
+    const timer = setTimeout(() => slow.abort(), this.#patience);
+    try {
+      const answer = await this.#open(request, AbortSignal.any([request.signal, slow.signal]));
+      return { status: answer.statusCode ?? 0, lines: this.#lines(answer, silence, request.signal) };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  async *#lines(answer: IncomingMessage, silence: number, signal: AbortSignal): AsyncGenerator<string> {
+    const decoder = new StringDecoder('utf8');
+    let pending = '';
+    let isSilent = false;
+    answer.setTimeout(silence, () => {
+      isSilent = true;
+      answer.destroy();
+    });
+    try {
+      for await (const chunk of answer) {
+        pending += decoder.write(chunk);
+        let end = pending.indexOf('\n');
+        if (end < 0 && pending.length > LONGEST_BODY) throw new Error('a line without end');
+        for (; end >= 0; end = pending.indexOf('\n')) {
+          const line = pending.slice(0, end);
+          pending = pending.slice(end + 1);
+          if (line !== '') yield line;
+        }
+      }
+      if (pending !== '') yield pending;
+    } catch (error) {
+      if (!isSilent) throw this.#failure(error, signal);
+    }
+  }
+
+  #open({ method, path, headers, body, signal }: HttpRequest, limit: AbortSignal): Promise<IncomingMessage> {
+    const { headers: ours, ca, cert, key, insecure, servername } = this.#credentials();
+    const isTls = this.base.protocol === 'https:';
+    const open = isTls ? httpsRequest : httpRequest;
+    const url = `${this.base.origin}${this.base.pathname.replace(/\/$/, '')}${path}`;
+    return new Promise((resolve, reject) => {
+      const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+      const tls = isTls ? { ca, cert, key, servername, rejectUnauthorized: !insecure } : {};
+      const request = open(url, {
+        method,
+        agent: this.#agent,
+        headers: { accept: 'application/json', ...length, ...headers, ...ours },
+        signal: limit,
+        ...tls,
+      });
+      request.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE));
+      request.on('response', resolve);
+      request.on('error', (error) => reject(this.#failure(error, signal)));
+      request.end(body);
+    });
+  }
+
+  /** The caller's own abort as it is; everything else as one sentence. */
+  #failure(error: unknown, signal: AbortSignal): unknown {
+    if (signal.aborted || error instanceof HttpError) return signal.aborted ? signal.reason : error;
+    const { name, code, message } = error as NodeJS.ErrnoException;
+    const reason =
+      name === 'AbortError' || name === 'TimeoutError' ? `no answer in ${this.#patience / 1000} s` : message;
+    const refused = code === 'ECONNREFUSED' ? 'nobody listens there (ECONNREFUSED)' : reason;
+    return new HttpError(`${this.base.origin}: ${refused || code || 'the connection broke'}`);
+  }
+}
+
+/** Growing pauses between attempts: each about twice as long as the last, up to a limit, and by up to half shorter by chance. */
+export class Backoff {
+  readonly #first: number;
+  readonly #longest: number;
+  readonly #random: () => number;
+  #next: number;
+
+  /** In milliseconds. */
+  constructor(first: number, longest: number, random: () => number = Math.random) {
+    this.#first = first;
+    this.#longest = longest;
+    this.#random = random;
+    this.#next = first;
+  }
+
+  /** Milliseconds to wait now. */
+  pause(): number {
+    const pause = this.#next * (1 - this.#random() / 2);
+    this.#next = Math.min(this.#next * 2, this.#longest);
+    return pause;
+  }
+
+  reset(): void {
+    this.#next = this.#first;
+  }
+}
