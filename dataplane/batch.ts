@@ -18,6 +18,10 @@ export class Batch {
   readonly checksumOffset: Int32Array;
   /** From an uplink: several VXLAN packets, one every `train` bytes (the last may be shorter); 0 for one packet. */
   readonly train: Int32Array;
+  /** From an uplink: the outer TOS or traffic class. */
+  readonly tos: Int32Array;
+  /** From a TAP: what the frame gives its outer header, see marks.ts. Encap finds it. */
+  readonly marks: Int32Array;
 
   constructor(capacity: number) {
     this.at = new Int32Array(capacity);
@@ -29,6 +33,8 @@ export class Batch {
     this.checksumStart = new Int32Array(capacity);
     this.checksumOffset = new Int32Array(capacity);
     this.train = new Int32Array(capacity);
+    this.tos = new Int32Array(capacity);
+    this.marks = new Int32Array(capacity);
   }
 
   get capacity(): number {
@@ -47,6 +53,7 @@ export class Batch {
     this.checksumStart[i] = 0;
     this.checksumOffset[i] = 0;
     this.train[i] = 0;
+    this.tos[i] = 0;
     return i;
   }
 }

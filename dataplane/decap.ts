@@ -1,15 +1,16 @@
 /** From the uplink to the TAPs: checks VXLAN headers, finds the device by its VNI, and hands the inner frames on (RFC 7348 section 4.1). */
 import { NEEDS_CSUM } from '../system/vnet.ts';
 import { get16, get32 } from '../wire/bytes.ts';
+import { ECN, takeOuterEcn } from '../wire/ecn.ts';
 import { ETHER_HEADER, ETHER_SOURCE } from '../wire/ethernet.ts';
 import { VXLAN_HEADER, VXLAN_VNI } from '../wire/vxlan.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
-import type { Device } from './device.ts';
+import { DEVICE_RESERVED_HIGH, DEVICE_RESERVED_LOW, type Device } from './device.ts';
 import type { PacketMemory } from './memory.ts';
 
-/** The header as the kernel's device accepts it by default: the I flag and no other bit (Linux: vxlan_rcv). */
-const I_FLAG_ONLY = 0x08000000;
+/** Says that there is a VNI: without it there is nothing to go by. */
+const I_FLAG = 0x08000000;
 
 export class Decap {
   readonly #memory: PacketMemory;
@@ -42,15 +43,16 @@ export class Decap {
       const at = batch.at[i];
       const length = batch.length[i];
       const train = batch.train[i];
+      const tos = batch.tos[i];
       if (train > 0) {
         for (let offset = 0; offset < length; offset += train) {
           const size = Math.min(train, length - offset);
-          const device = this.#accept(at + offset, size);
+          const device = this.#accept(at + offset, size, tos);
           if (device) device.coalescer.add(at + offset + VXLAN_HEADER, size - VXLAN_HEADER, this.#maybeUnfinished);
         }
         continue;
       }
-      const device = this.#accept(at, length);
+      const device = this.#accept(at, length, tos);
       if (!device) continue;
       const frame = at + VXLAN_HEADER;
       const frameLength = length - VXLAN_HEADER;
@@ -71,21 +73,30 @@ export class Decap {
     for (const device of this.#devices) device.coalescer.flush();
   }
 
-  /** The device that the packet is for; undefined, and a drop counted, when it is for none. */
-  #accept(at: number, length: number): Device | undefined {
+  /**
+   * The device that the packet is for; undefined, and a drop counted, when it is for none. Congestion that the outer TOS tells of is
+   * marked in the frame.
+   */
+  #accept(at: number, length: number, tos: number): Device | undefined {
     const { u8 } = this.#memory;
     const counters = this.#counters;
-    if (length < VXLAN_HEADER || get32(u8, at) !== I_FLAG_ONLY || u8[at + VXLAN_VNI + 3] !== 0) {
+    const flags = length < VXLAN_HEADER ? 0 : get32(u8, at);
+    if ((flags & I_FLAG) === 0) {
       counters[this.#scope + COUNTER.rx_invalid_header]++;
       return undefined;
     }
-    const device = this.#find(get32(u8, at + VXLAN_VNI) >>> 8);
+    const vni = get32(u8, at + VXLAN_VNI);
+    const device = this.#find(vni >>> 8);
     if (!device) {
       counters[this.#scope + COUNTER.rx_unknown_vni]++;
       return undefined;
     }
     counters[this.#scope + COUNTER.rx_passed]++;
     counters[device.scope + COUNTER.rx_packets]++;
+    if (((flags & device.word(DEVICE_RESERVED_HIGH)) | (vni & device.word(DEVICE_RESERVED_LOW))) !== 0) {
+      counters[device.scope + COUNTER.rx_reserved_bits]++;
+      return undefined;
+    }
     if (length < VXLAN_HEADER + ETHER_HEADER) {
       counters[device.scope + COUNTER.rx_inner_truncated]++;
       return undefined;
@@ -99,6 +110,10 @@ export class Decap {
     }
     if (device.isOwnMac(high, low)) {
       counters[device.scope + COUNTER.rx_own_mac]++;
+      return undefined;
+    }
+    if ((tos & ECN) !== 0 && !takeOuterEcn(u8, at + VXLAN_HEADER, length - VXLAN_HEADER, tos)) {
+      counters[device.scope + COUNTER.rx_congestion]++;
       return undefined;
     }
     return device;

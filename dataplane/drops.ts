@@ -108,14 +108,20 @@ export const DROPS = [
   {
     name: 'rx_invalid_header',
     direction: 'rx',
-    meaning: 'The VXLAN header is truncated, its I flag is not set, or reserved bits are.',
-    advice: 'The sender speaks an extension (VXLAN-GPE, GBP) or something else: check what it is set to.',
+    meaning: 'The VXLAN header is truncated, or its I flag is not set.',
+    advice: 'Something else than VXLAN is sent to the port: capture on the NIC.',
   },
   {
     name: 'rx_unknown_vni',
     direction: 'rx',
     meaning: 'No device here has the VNI of the packet.',
     advice: "Compare the VNI ('id') on both sides.",
+  },
+  {
+    name: 'rx_reserved_bits',
+    direction: 'rx',
+    meaning: 'The VXLAN header has a bit that is to be zero (reserved_bits).',
+    advice: "The sender speaks an extension (GBP, GPE): give 'gbp', or let the bits pass with 'reserved_bits'.",
   },
   {
     name: 'rx_inner_truncated',
@@ -134,6 +140,14 @@ export const DROPS = [
     direction: 'rx',
     meaning: "The inner frame's source is this device's own MAC: the frame came back.",
     advice: 'Look for a loop between VTEPs, or two devices with one MAC.',
+  },
+  {
+    name: 'rx_congestion',
+    direction: 'rx',
+    meaning:
+      'A router marked the packet for congestion (CE), and the inner sender does not do ECN: loss tells it instead (RFC 6040).',
+    advice:
+      'The way between the VTEPs is congested. Many of them on an idle way: the sending VTEP sets ECN bits wrongly.',
   },
   {
     name: 'rx_device_down',

@@ -9,6 +9,7 @@ import { flowHash } from '../wire/flow.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
 import { type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
+import { inheritedMarks, MARKING, plainMarks } from './marks.ts';
 import type { PacketMemory } from './memory.ts';
 import { REPORT_L2MISS, type ReportWriter } from './reports.ts';
 import type { Suppressor } from './suppress.ts';
@@ -47,6 +48,7 @@ export class Encap {
     const { scope, uplink, index } = device;
     const counters = this.#counters;
     const { flags } = device;
+    const inherits = (flags & MARKING) !== 0;
     for (let i = 0; i < batch.count; i++) {
       const at = batch.at[i];
       const length = batch.length[i];
@@ -61,6 +63,7 @@ export class Encap {
         if ((flags & L2MISS) !== 0 && (u8[at] & 1) === 0) this.#reportMiss(at, index);
         continue;
       }
+      batch.marks[i] = inherits ? inheritedMarks(u8, at, length, device) : plainMarks(u8, at, length);
       const entropy = uplink.entropy(flowHash(u8, at, length));
       if ((destination & 1) === 0) uplink.send(batch, i, destination >> 1, entropy, scope);
       else this.#replicate(batch, i, destination >> 1, entropy, device);

@@ -22,6 +22,7 @@ import {
 } from '../../system/vnet.ts';
 import { get16, put16, swap16 } from '../../wire/bytes.ts';
 import { fold, pseudoSum4, pseudoSum6, putChecksum, putSum, putUdpChecksum } from '../../wire/checksum.ts';
+import { trafficClass } from '../../wire/ecn.ts';
 import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6, networkOffset } from '../../wire/ethernet.ts';
 import { sourcePort } from '../../wire/flow.ts';
 import {
@@ -30,6 +31,7 @@ import {
   IPV4_HEADER,
   IPV4_ID,
   IPV4_PROTOCOL,
+  IPV4_TOS,
   IPV4_TOTAL_LENGTH,
   IPV4_VERSION_IHL,
   PROTOCOL_UDP,
@@ -242,6 +244,7 @@ export class FrameUplink extends Sender implements Uplink {
       return this.#drop(COUNTER.rx_outer_checksum);
     }
     const i = batch.add(vxlan, udpLength - UDP_HEADER);
+    batch.tos[i] = udp - ip === IPV4_HEADER ? u8[ip + IPV4_TOS] : trafficClass(u8, ip);
     if ((flags & NEEDS_CSUM) !== 0 && start >= inner) {
       batch.flags[i] = NEEDS_CSUM;
       batch.checksumStart[i] = start - inner;

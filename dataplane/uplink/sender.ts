@@ -25,10 +25,13 @@ import { ORDERED_LOADS } from '../../fdb/table.ts';
 import * as libc from '../../system/libc.ts';
 import { NEEDS_CSUM } from '../../system/vnet.ts';
 import { ETHER_HEADER } from '../../wire/ethernet.ts';
-import { VXLAN_HEADER } from '../../wire/vxlan.ts';
+import { IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_TOS, IPV4_TTL } from '../../wire/ipv4.ts';
+import { IPV6_HOP_LIMIT } from '../../wire/ipv6.ts';
+import { OUTER_LENGTH_IPV4, VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import { finishChecksum, type Sum } from '../checksum.ts';
 import { COUNTER, TX_ERRNO } from '../counters.ts';
+import { MARK_DF, MARK_TTL_SHIFT } from '../marks.ts';
 import { IOVEC, type PacketMemory } from '../memory.ts';
 import { MAX_SEGMENTS, Segmenter } from '../segment.ts';
 import type { UplinkOffloads } from './uplink.ts';
@@ -74,6 +77,8 @@ export abstract class Sender {
   protected ipSum = 0;
   protected pseudoSum = 0;
   protected udpChecksum = false;
+  /** What the frames give the outer header, see marks.ts. */
+  protected marksOfRun = 0;
   /** Index of the first iovec of each segment; entry `count` is iovecCount. */
   protected readonly iovecOf = new Int32Array(MAX_SEGMENTS + 1);
   // Checksum metadata of frame 0 while it is alone: it is finished here only if a second frame joins.
@@ -116,16 +121,17 @@ export abstract class Sender {
   send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
     const at = batch.at[index];
     const length = batch.length[index];
+    const marks = batch.marks[index];
     if (batch.gsoType[index] !== 0) {
       this.#sendSuperFrame(batch, index, nextHop, entropy, scope);
-    } else if (this.#joins(length, nextHop, entropy)) {
+    } else if (this.#joins(length, nextHop, entropy, marks)) {
       if (this.needsChecksum) this.#finishFirst();
       if (batch.flags[index] & NEEDS_CSUM) this.#finish(batch, index);
       this.#append(at, length);
     } else {
       this.flush();
       if (batch.flags[index] & NEEDS_CSUM && !this.leavesChecksums) this.#finish(batch, index);
-      if (!this.#open(at, length, nextHop, entropy, scope) || !this.#fits(length)) {
+      if (!this.#open(at, length, nextHop, entropy, marks, scope) || !this.#fits(length)) {
         this.#sendViaHost(batch, index, nextHop, entropy, scope);
         return;
       }
@@ -150,6 +156,7 @@ export abstract class Sender {
 
   #sendSuperFrame(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
     this.flush();
+    const marks = batch.marks[index];
     const segmenter = this.#segmenter;
     const segments = segmenter.begin(batch, index);
     if (segments === 0) {
@@ -158,7 +165,7 @@ export abstract class Sender {
     }
     const largest =
       segmenter.headerLength + Math.min(batch.gsoSize[index], batch.length[index] - segmenter.headerLength);
-    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, scope) || !this.#fits(largest)) {
+    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, marks, scope) || !this.#fits(largest)) {
       this.#sendViaHost(batch, index, nextHop, entropy, scope);
       return;
     }
@@ -169,11 +176,11 @@ export abstract class Sender {
     for (let i = 0; i < segments; i++) {
       segmenter.cut(i);
       const { header, headerLength, payload, payloadLength } = segmenter;
-      if (this.#joins(headerLength + payloadLength, nextHop, entropy)) {
+      if (this.#joins(headerLength + payloadLength, nextHop, entropy, marks)) {
         this.#append(header, headerLength);
       } else {
         this.flush();
-        if (!this.#open(header, headerLength, nextHop, entropy, scope)) {
+        if (!this.#open(header, headerLength, nextHop, entropy, marks, scope)) {
           this.counters[scope + COUNTER.tx_unresolved]++; // since a moment ago
           continue;
         }
@@ -202,12 +209,13 @@ export abstract class Sender {
   }
 
   /** Whether a packet of `length` bytes can be the run's next segment. */
-  #joins(length: number, nextHop: number, entropy: number): boolean {
+  #joins(length: number, nextHop: number, entropy: number, marks: number): boolean {
     return (
       this.count > 0 &&
       length + VXLAN_HEADER <= this.segment &&
       nextHop === this.#nextHop &&
       entropy === this.entropyOfRun &&
+      marks === this.marksOfRun &&
       this.udpGso &&
       this.udpChecksum && // a super-packet is always sent with checksums
       this.count < MAX_SEGMENTS &&
@@ -229,9 +237,11 @@ export abstract class Sender {
   }
 
   /** Starts a run with the frame at `at`: writes the next hop's headers in front of it. False: it cannot be sent to from here. */
-  #open(at: number, length: number, nextHop: number, entropy: number, scope: number): boolean {
+  #open(at: number, length: number, nextHop: number, entropy: number, marks: number, scope: number): boolean {
     this.scope = scope;
     if (!this.#copyTemplate(at, nextHop)) return false;
+    if (marks !== 0) this.#mark(at, marks);
+    this.marksOfRun = marks;
     const { u16 } = this.memory;
     const word = (at - VXLAN_HEADER) >> 1;
     this.#vxlan0 = u16[word];
@@ -278,6 +288,25 @@ export abstract class Sender {
       if (Atomics.load(records, record) === sequence) return true;
     }
     return false;
+  }
+
+  /** Adds what the frame decides to the headers in front of `at`: the template has zeros there. */
+  #mark(at: number, marks: number): void {
+    const { u8 } = this.memory;
+    const ip = at - this.outer + ETHER_HEADER;
+    const tos = marks & 0xff;
+    const ttl = (marks >> MARK_TTL_SHIFT) & 0xff;
+    if (this.outer === OUTER_LENGTH_IPV4) {
+      const df = marks & MARK_DF ? IPV4_DONT_FRAGMENT >> 8 : 0;
+      u8[ip + IPV4_TOS] |= tos;
+      u8[ip + IPV4_FRAGMENT] |= df;
+      u8[ip + IPV4_TTL] |= ttl;
+      this.ipSum += (tos << 8) + df + ttl; // of little-endian words; folded with the rest
+    } else {
+      u8[ip] |= tos >> 4;
+      u8[ip + 1] |= (tos & 0xf) << 4;
+      u8[ip + IPV6_HOP_LIMIT] |= ttl;
+    }
   }
 
   /** Whether an inner frame of `length` bytes fits the path. A socket's packets are fragmented by the kernel. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import {
   assertFrames,
+  type FrameSpec,
   frame,
   onWire,
   otherFrame,
@@ -52,8 +53,62 @@ test('drops every header but that of RFC 7348 with its I flag alone', () => {
     const bytes = whole.slice();
     bytes[bit >> 3] ^= 0x80 >> (bit & 7);
     assertFrames(receiving.receive([carrying(bytes)]), []);
-    assert.deepEqual(receiving.counts(), { arrived: 1, rx_invalid_header: 1 }, `bit ${bit}`);
+    const expected = bit === 4 ? { rx_invalid_header: 1 } : { rx_packets: 1, rx_reserved_bits: 1 };
+    assert.deepEqual(receiving.counts(), { arrived: 1, ...expected }, `bit ${bit}`);
   }
+});
+
+test('lets the bits pass that a device does not call reserved', () => {
+  const arrive = (header: string) => {
+    const [frame] = receiving.receive([carrying(Buffer.concat([Buffer.from(header, 'hex'), arp]))]);
+    return frame !== undefined;
+  };
+  const [all, gpe, policy, last] = ['ff', '0c', '88', '08'].map(
+    (flags) => `${flags}000000abcdef${flags === '08' ? '01' : '00'}`,
+  );
+  rig.setOptions(0, { profile: 'rfc7348' });
+  assert.deepEqual([all, gpe, policy, last].map(arrive), [true, true, true, true]);
+  rig.setOptions(0, { gbp: true });
+  assert.deepEqual([all, gpe, policy, last].map(arrive), [false, false, true, false]);
+  assert.ok(arrive('88480123abcdef00'), 'D and A flags, policy id 0x123');
+  rig.setOptions(0, { reserved_bits: '0x04000000000000fe' });
+  assert.deepEqual([all, gpe, policy, last].map(arrive), [false, false, true, true]);
+  rig.setOptions(0, {});
+});
+
+test('marks a frame whose packet met congestion, and drops it when its sender would not know', () => {
+  const marked = (tos: number, spec: Partial<FrameSpec>) =>
+    packet(outerFrame(vxlan(VNI, frame(spec)), PORT, { tos }), {}, true);
+  for (const version of [4, 6] as const) {
+    assertFrames(receiving.receive([marked(3, { version, tos: 2 })]), [packet(frame({ version, tos: 3 }))]);
+    assertFrames(receiving.receive([marked(0xb9, { version, tos: 2 })]), [packet(frame({ version, tos: 1 }))]);
+    assertFrames(receiving.receive([marked(0xb8, { version, tos: 3 })]), [packet(frame({ version, tos: 3 }))]);
+    assertFrames(receiving.receive([marked(3, { version, tos: 0xb8 })]), []);
+    assert.deepEqual(receiving.counts(), { arrived: 1, rx_packets: 1, rx_congestion: 1 });
+  }
+  assertFrames(receiving.receive([packet(outerFrame(vxlan(VNI, arp), PORT, { tos: 3 }), {}, true)]), [packet(arp)]);
+});
+
+test('marks every packet of a train, and a super-frame', () => {
+  const whole = (tos: number) => superFrame(frame({ tos, payload: payload(4500) }), 1000);
+  const packets = onWire(whole(2)).map((bytes) => vxlan(VNI, bytes));
+  const outer = setPseudo(outerFrame(Buffer.concat(packets), PORT, { tos: 3 }));
+  const vnet = { flags: 1, type: 5, headerLength: 42, size: packets[0].length, start: 34, offset: 6 };
+  assertFrames(receiving.receive([packet(outer, vnet, true)]), [whole(3)]);
+
+  const inner = whole(2).subarray(12);
+  const tunnel = {
+    flags: 1,
+    type: 0x21,
+    headerLength: 104,
+    size: 1000,
+    start: 84,
+    offset: 16,
+    outerTransport: 34,
+    innerNetwork: 64,
+  };
+  const [delivered] = receiving.receive([packet(outerFrame(vxlan(VNI, inner), PORT, { tos: 3 }), tunnel, true)]);
+  assert.deepEqual(onWire(delivered), onWire(whole(3)));
 });
 
 test('drops a VNI that no device has, an invalid source MAC, and our own', () => {

@@ -1,5 +1,8 @@
 /** What the tests of the dataplane put around it: a port to look into, and shared state as the control plane sets it up. */
 import assert from 'node:assert/strict';
+import { optionWords } from '../../control/device-options.ts';
+import type { DeviceConfig } from '../../control/fields.ts';
+import { completeDevice } from '../../control/words.ts';
 import { Batch } from '../../dataplane/batch.ts';
 import { loadSum } from '../../dataplane/checksum.ts';
 import { Coalescer } from '../../dataplane/coalesce.ts';
@@ -39,6 +42,8 @@ import { mac } from './packet.ts';
 
 export const PORT = 8472;
 export const VNI = 0xabcdef;
+/** The host's default. */
+export const TTL = 64;
 /** Source ports of uplinks under test: from the first to before the second. */
 export const SOURCE_PORTS = [32768, 61000] as const;
 
@@ -114,6 +119,9 @@ export interface VtepOptions {
   readonly vni?: number;
   readonly mtu?: number;
   readonly udpChecksum?: boolean;
+  readonly ttl?: number;
+  readonly tos?: number;
+  readonly df?: boolean;
   readonly resolved?: boolean;
   readonly device?: number;
   readonly port?: number;
@@ -147,11 +155,18 @@ export class Rig {
     this.records = new Int32Array(this.shared.devices);
     this.memory = new PacketMemory(this.shared.packets, 0);
     this.memory.u8.fill(0xa5);
+    for (let device = 0; device < MAX_DEVICES; device++) this.setOptions(device, {});
+  }
+
+  /** A device's options, as the control plane tells them. */
+  setOptions(device: number, options: Partial<DeviceConfig>): void {
+    this.records.set(optionWords(completeDevice(options), TTL), device * DEVICE_RECORD + DEVICE_FLAGS);
   }
 
   /** The next hop to a VTEP; resolved, unless told otherwise. */
   vtep(ip: string, options: VtepOptions = {}): number {
     const { vni = VNI, mtu = 1500, udpChecksum = true, resolved = true, device = 0, port = PORT } = options;
+    const { ttl = TTL, tos = 0, df = true } = options;
     const index = this.nextHops.acquire({ device, ip, port, vni, via: '' }, 0);
     if (resolved) {
       this.nextHops.publish(
@@ -163,9 +178,9 @@ export class Rig {
           destination: ip,
           port,
           vni,
-          ttl: 64,
-          tos: 0,
-          df: true,
+          ttl,
+          tos,
+          df,
           udpChecksum,
           uplink: 0,
           mtu,

@@ -31,13 +31,16 @@ const HOSTILE: Partial<Record<DropName, readonly Uint8Array[]>> = {
     // Cut off in the header, at every length.
     ...Array.from({ length: 8 }, (_, length) => vxlan(GOOD).subarray(0, length)),
     vxlan('0000000000000100'), // no I flag
+  ],
+  rx_reserved_bits: [
     vxlan('0c00000000000100'), // VXLAN-GPE's P flag
     vxlan('8800000000000100'), // the group policy's G flag
-    vxlan('0800000100000100'), // reserved
+    vxlan('0800000100000100'),
     vxlan('0800000000000101'),
-    vxlan('ffffffffffffffff'),
   ],
-  rx_unknown_vni: ['0800000000000000', '0800000000000200', '08000000ffffff00'].map((header) => vxlan(header)),
+  rx_unknown_vni: ['0800000000000000', '0800000000000200', '08000000ffffff00', 'ffffffffffffffff'].map((header) =>
+    vxlan(header),
+  ),
   // Cut off in the inner Ethernet header, at every length.
   rx_inner_truncated: Array.from({ length: 14 }, (_, length) => vxlan(GOOD).subarray(0, 8 + length)),
   rx_invalid_source_mac: ['00:00:00:00:00:00', 'ff:ff:ff:ff:ff:ff', '01:00:5e:00:00:01'].map((mac) =>
