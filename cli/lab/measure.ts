@@ -53,7 +53,10 @@ export async function ping(from: Host, address: string, options: PingOptions = {
 }
 
 export interface IperfOptions {
+  /** Whole ones; default 2. */
   seconds?: number;
+  /** Ends after so many writes instead. */
+  writes?: number;
   /** Bits per second offered, as a number or in iperf3's form ("100M"); 0 is unlimited. Default: TCP unlimited, UDP 1M. */
   bitrate?: number | string;
   udp?: boolean;
@@ -98,8 +101,9 @@ export async function iperf3(
   address: string,
   options: IperfOptions = {},
 ): Promise<IperfResult> {
-  const { seconds = 2, udp = false, streams = 1 } = options;
-  const command = ['iperf3', '-J', '-c', address, '-t', `${seconds}`, '-P', `${streams}`];
+  const { seconds = 2, writes, udp = false, streams = 1 } = options;
+  const end = writes === undefined ? ['-t', `${seconds}`] : ['-k', `${writes}`];
+  const command = ['iperf3', '-J', '-c', address, ...end, '-P', `${streams}`];
   if (udp) command.push('-u');
   if (options.bitrate !== undefined) command.push('-b', `${options.bitrate}`);
   if (options.length !== undefined) command.push('-l', `${options.length}`);
@@ -116,10 +120,10 @@ export async function iperf3(
       const reason = report.error ?? `${result.stdout}${result.stderr}`;
       throw new Error(`${command.join(' ')} from ${client.name} to ${server.name}: ${reason}\n${listener.output}`);
     }
-    const end = report.end as Record<'sum' | 'sum_received' | 'sum_sent', Sum>;
-    const { packets = 0, lost_packets: lost = 0 } = udp ? end.sum : {};
-    const bytes = udp ? (end.sum.bytes / Math.max(packets, 1)) * (packets - lost) : end.sum_received.bytes;
-    const duration = (udp ? end.sum : end.sum_received).seconds;
+    const sums = report.end as Record<'sum' | 'sum_received' | 'sum_sent', Sum>;
+    const { packets = 0, lost_packets: lost = 0 } = udp ? sums.sum : {};
+    const bytes = udp ? (sums.sum.bytes / Math.max(packets, 1)) * (packets - lost) : sums.sum_received.bytes;
+    const duration = (udp ? sums.sum : sums.sum_received).seconds;
     return {
       bitsPerSecond: (bytes * 8) / duration,
       bytes,
@@ -127,7 +131,7 @@ export async function iperf3(
       packets,
       lost,
       loss: packets === 0 ? 0 : lost / packets,
-      retransmits: end.sum_sent?.retransmits ?? 0,
+      retransmits: sums.sum_sent?.retransmits ?? 0,
       report,
     };
   } finally {

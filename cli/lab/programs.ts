@@ -12,6 +12,9 @@ const PACKAGES: Record<string, string> = {
   mount: 'mount',
   iperf3: 'iperf3',
   tcpdump: 'tcpdump',
+  'ovsdb-server': 'openvswitch-switch',
+  'ovs-vswitchd': 'openvswitch-switch',
+  'ovs-vsctl': 'openvswitch-switch',
 };
 
 /** "iperf3 is not installed: apt-get install iperf3"; undefined when all of them are in PATH. */

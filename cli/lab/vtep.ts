@@ -15,6 +15,8 @@ export interface VtepOptions {
   name?: string;
   /** Default "id 1 dev eth0 dstport 8472 nolearning". */
   words?: string;
+  /** What runs uvxlan; default this Node and the program itself. */
+  program?: readonly string[];
 }
 
 export interface Vtep {
@@ -35,6 +37,7 @@ export interface UvxlanVtep extends Vtep {
 const DEFAULT_WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
 /** The program itself, as compiled. */
 export const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
+const PROGRAM: readonly string[] = [process.execPath, MAIN];
 
 /** A kernel vxlan device, up and addressed. */
 export function kernelVtep(host: Host, options: VtepOptions): Vtep {
@@ -46,21 +49,33 @@ export function kernelVtep(host: Host, options: VtepOptions): Vtep {
 /** Starts `uvxlan up` with the same words, waits for its ready line, and addresses the device. */
 export async function uvxlanVtep(host: Host, options: VtepOptions, ready?: RegExp): Promise<UvxlanVtep> {
   const device = options.name ?? 'flannel.1';
-  const daemon = await uvxlanUp(host, `${device} local ${options.local} ${options.words ?? DEFAULT_WORDS}`, ready);
-  const vtep = configured(host, device, options, async (args) => (await uvxlan(host, `fdb ${args}`)).stdout);
-  return { ...vtep, daemon };
+  const { program } = options;
+  const up = `${device} local ${options.local} ${options.words ?? DEFAULT_WORDS}`;
+  const daemon = await uvxlanUp(host, up, ready, program);
+  const fdb = async (args: string) => (await uvxlan(host, `fdb ${args}`, {}, program)).stdout;
+  return { ...configured(host, device, options, fdb), daemon };
 }
 
 /** Starts `uvxlan up ARGUMENTS` in the host and resolves when its output matches `ready`. */
-export async function uvxlanUp(host: Host, args: Command, ready = /uvxlan: \S+ is up/): Promise<Process> {
-  const daemon = host.spawn([process.execPath, MAIN, 'up', ...words(args)]);
+export async function uvxlanUp(
+  host: Host,
+  args: Command,
+  ready = /uvxlan: \S+ is up/,
+  program: readonly string[] = PROGRAM,
+): Promise<Process> {
+  const daemon = host.spawn([...program, 'up', ...words(args)]);
   await daemon.waitFor(ready, 10_000);
   return daemon;
 }
 
 /** Runs `uvxlan ARGUMENTS` in the host to its end. */
-export function uvxlan(host: Host, args: Command, options?: RunOptions): Promise<Result> {
-  return host.run([process.execPath, MAIN, ...words(args)], options);
+export function uvxlan(
+  host: Host,
+  args: Command,
+  options?: RunOptions,
+  program: readonly string[] = PROGRAM,
+): Promise<Result> {
+  return host.run([...program, ...words(args)], options);
 }
 
 /** Tells every VTEP about every other one: FDB entry and permanent neighbour entries, as flannel does. */
@@ -76,7 +91,8 @@ export async function introduce(...vteps: readonly Vtep[]): Promise<void> {
   }
 }
 
-function configured(host: Host, device: string, options: VtepOptions, fdb: Vtep['fdb']): Vtep {
+/** Gives a device its MAC and addresses, and sets it up. */
+export function configured(host: Host, device: string, options: VtepOptions, fdb: Vtep['fdb']): Vtep {
   const addresses = words(options.addresses);
   host.ip(`link set ${device} address ${options.mac} up`);
   for (const address of addresses) {
