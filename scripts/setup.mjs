@@ -1,6 +1,6 @@
 // Everything that a fresh machine needs, before `npm start` and `npm test`: npm packages, the build, Debian packages.
 // Says in a line what it does and why, and nothing when there is nothing to do. Uses no package itself.
-//   node scripts/setup.mjs start|test
+//   node scripts/setup.mjs start|test|bench
 
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
@@ -20,6 +20,8 @@ const programs = {
     etcd: 'etcd-server',
     openssl: 'openssl',
   },
+  // Without Open vSwitch, whose package starts daemons: a benchmark skips it, and says how to have it.
+  bench: { sockperf: 'sockperf', ethtool: 'ethtool', iptables: 'iptables' },
 };
 
 const minute = 60_000;
@@ -122,14 +124,14 @@ function installDebianPackages(wanted) {
 /** The lab cannot do without; a test that cannot is skipped, and says why. */
 function cannotInstall(text) {
   if (purpose === 'start') giveUp(text);
-  say(`${text}; tests that need them are skipped`);
+  say(`${text}; ${purpose === 'test' ? 'tests' : 'measurements'} that need them are skipped`);
 }
 
 const purpose = process.argv[2];
-if (purpose !== 'start' && purpose !== 'test') giveUp('usage: node scripts/setup.mjs start|test');
+if (!Object.hasOwn(programs, purpose ?? '')) giveUp('usage: node scripts/setup.mjs start|test|bench');
 const [major, minor] = process.versions.node.split('.').map(Number);
 if (major < 20 || (major === 20 && minor < 11)) giveUp(`Node 20.11 or newer is needed, this is ${process.version}`);
 if (process.platform !== 'linux') giveUp(`uvxlan runs on Linux only, this is ${process.platform}`);
 installNpmPackages();
 buildIfStale();
-installDebianPackages(purpose === 'test' ? { ...programs.start, ...programs.test } : programs.start);
+installDebianPackages({ ...programs.start, ...programs[purpose] });

@@ -1,0 +1,56 @@
+/** npm run bench: see HELP in arguments.ts. */
+import { readFileSync } from 'node:fs';
+import { ArgumentError, type Command, HELP, parseArguments } from './arguments.ts';
+import { compare, writeReports } from './compare.ts';
+import { MEASURES } from './measures/measures.ts';
+import { micro } from './micro.ts';
+import { parsePeers } from './peers/peers.ts';
+import { terminalReport } from './report/text.ts';
+import type { Result } from './result.ts';
+import { scale } from './scale.ts';
+import { transfer } from './transfer.ts';
+
+async function run(command: Command, argv: readonly string[]): Promise<boolean> {
+  switch (command.name) {
+    case 'help':
+      console.log(HELP);
+      return true;
+    case 'list':
+      list();
+      return true;
+    case 'compare':
+      return compare(command.options, ['npm run bench', ...(argv.length > 0 ? ['--', ...argv] : [])].join(' '));
+    case 'report': {
+      const result = JSON.parse(readFileSync(command.file, 'utf8')) as Result;
+      if (result.format !== 1) throw new Error(`${command.file} is no report of this program's`);
+      if (command.output === undefined) console.log(terminalReport(result));
+      else writeReports(result, command.output);
+      return true;
+    }
+    case 'scale':
+      scale(command.output);
+      return true;
+    case 'micro':
+      return micro(command.word);
+    case 'transfer':
+      return transfer(command.megabytes);
+  }
+}
+
+function list(): void {
+  const line = (name: string, about: string, lacks: string | undefined) =>
+    console.log(`  ${name.padEnd(16)} ${about}${lacks ? ` [cannot run: ${lacks}]` : ''}`);
+  console.log('peers (--peers)');
+  for (const { name, about, left } of parsePeers('full,auto')) line(name, about, left.lacks());
+  console.log('measurements (--measures)');
+  for (const { name, about, lacks } of MEASURES) line(name, about, lacks?.());
+}
+
+const argv = process.argv.slice(2);
+try {
+  process.exitCode = (await run(parseArguments(argv), argv)) ? 0 : 1;
+} catch (error) {
+  const wrong = error instanceof ArgumentError;
+  console.error(`bench: ${(error as Error).message}${wrong ? '; npm run bench -- --help shows what there is' : ''}`);
+  process.exitCode = wrong ? 2 : 1;
+}

@@ -1,0 +1,51 @@
+/** The highest rate that gets through, by bisection (RFC 2544, 26.1). */
+
+export interface Trial {
+  /** What was offered; a sender may not reach what it was asked for. */
+  readonly offered: number;
+  /** What arrived, in the same unit. */
+  readonly delivered: number;
+  /** The lost share, 0 to 1. */
+  readonly loss: number;
+}
+
+export interface Search {
+  /** Highest offered rate of a trial that lost at most `limit`; 0 when every trial lost more. */
+  readonly rate: number;
+  /** As fast as the sender can. */
+  readonly flood: Trial;
+  readonly trials: number;
+}
+
+/**
+ * Runs `trial` with a rate, first with 0, which means as fast as the sender can. What that offers is above the result, or is the result. Rates
+ * differ by orders of magnitude between peers, so the search halves their logarithm, from a hundredth of what arrived in the flood on.
+ * It ends after `trials`, or when the bounds are within `resolution` of each other.
+ */
+export async function highestRate(
+  trial: (rate: number) => Promise<Trial>,
+  { trials, limit = 0.001, resolution = 0.03 }: { trials: number; limit?: number; resolution?: number },
+): Promise<Search> {
+  const flood = await trial(0);
+  if (flood.loss <= limit) return { rate: flood.offered, flood, trials: 1 };
+  let best = 0;
+  let low = flood.delivered / 100;
+  let high = flood.offered;
+  // What arrives of a flood is a good guess of what can.
+  let rate = Math.min(flood.delivered, high / (1 + resolution));
+  let done = 1;
+  while (done < trials && high > low * (1 + resolution)) {
+    const { offered, loss } = await trial(rate);
+    done++;
+    if (loss <= limit) {
+      best = Math.max(best, offered);
+      // A sender that does not reach a rate will not reach a higher one.
+      if (offered < rate * (1 - resolution)) break;
+      low = rate;
+    } else {
+      high = rate;
+    }
+    rate = Math.sqrt(low * high);
+  }
+  return { rate: best, flood, trials: done };
+}

@@ -1,0 +1,65 @@
+// The benchmark on real devices, as short as it can be: what it measures is there, and what fails is said. And a transfer with loss.
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { parseMeasures } from '../../bench/measures/measures.ts';
+import { parsePeers } from '../../bench/peers/peers.ts';
+import { runRounds } from '../../bench/rounds.ts';
+import { lossyPair } from '../../bench/transfer.ts';
+import { bulkTransfer } from '../../cli/lab/measure.ts';
+import { lacking } from './requirements.ts';
+
+const PACE = { seconds: 1, trialSeconds: 0.2, trials: 1 };
+
+function rounds(peers: string, measures: string) {
+  return runRounds({
+    ...{ peers: parsePeers(peers), measures: parseMeasures(measures), rounds: 1, pace: PACE, limit: 60 },
+    progress: () => {},
+  });
+}
+
+test('a round of two peers has its figures', {
+  skip: lacking('tun', 'kernel-vxlan', 'iperf3'),
+  timeout: 60_000,
+}, async () => {
+  const { runs } = await rounds('kernel,redirect:kernel', 'ping,processes');
+  const [kernel, mixed] = runs;
+  assert.deepEqual(
+    runs.map(({ peer, failures }) => [peer, failures]),
+    [
+      ['kernel', []],
+      ['redirect:kernel', []],
+    ],
+  );
+  assert.ok(kernel!.values.ping! > 0 && mixed!.values.ping! > 0);
+  assert.equal(kernel!.values.memory, undefined); // there is no process
+  assert.ok(mixed!.values.memory! > 10);
+});
+
+test('a peer that does not come up has reasons in the place of figures', {
+  skip: lacking('tun'),
+  timeout: 60_000,
+}, async () => {
+  const [peer] = parsePeers('redirect');
+  const open = () => Promise.reject(new Error('no such device'));
+  const broken = { ...peer!, left: { ...peer!.left, open } };
+  const options = { rounds: 1, pace: PACE, limit: 60, progress: () => {} };
+  const { runs } = await runRounds({ peers: [broken], measures: parseMeasures('tcp1,ping'), ...options });
+  const why = 'no such device';
+  assert.deepEqual(runs[0]!.values, {});
+  assert.deepEqual(runs[0]!.failures, [
+    { keys: ['ping'], why },
+    { keys: ['tcp1', 'tcp1.back', 'tcp1.cpu'], why },
+  ]);
+});
+
+for (const uplink of ['redirect', 'udp']) {
+  test(`${uplink}: every byte arrives although packets are lost`, {
+    skip: lacking('tun', 'kernel-vxlan', 'iptables'),
+    timeout: 60_000,
+  }, async (t) => {
+    const { left, right } = await lossyPair(t, uplink, 0.01);
+    await bulkTransfer(left.host, right.host, right.addresses[0]!, 8e6);
+    await bulkTransfer(right.host, left.host, left.addresses[0]!, 8e6);
+  });
+}
