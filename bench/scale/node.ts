@@ -1,12 +1,10 @@
 /** A node for the curves: the FDB as the daemon writes it, and one worker whose ports are memory. */
-import { allocateCounters } from '../../dataplane/counters.ts';
-import { DEVICE_RECORD, MAX_DEVICES } from '../../dataplane/device.ts';
-import { type PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
+import type { PacketMemory } from '../../dataplane/memory.ts';
 import { Worker } from '../../dataplane/worker.ts';
 import { buildTemplate } from '../../fdb/template.ts';
 import { FdbWriter } from '../../fdb/writer.ts';
 import { frame, outerFrame, packet, payload, unfinished, vxlan } from '../../test/dataplane/packet.ts';
-import { PORT, uplinkSpec, VNI } from '../../test/dataplane/rig.ts';
+import { PORT, Rig, uplinkSpec, VNI } from '../../test/dataplane/rig.ts';
 import { BenchPort } from '../micro/port.ts';
 
 const SEED = 12345;
@@ -60,13 +58,10 @@ export class ScaleNode {
       { seed: SEED },
     );
     this.worker = new Worker(0, {
-      packets: sharePacketMemory(1),
-      counters: allocateCounters(1),
+      ...new Rig().shared,
       fdb: this.writer.table.buffer,
       nextHops: this.writer.nextHops.buffer,
       lists: this.writer.lists.buffer,
-      devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
-      control: new SharedArrayBuffer(64),
     });
     const { memory } = this.worker;
     const inner = frame({ protocol: 'udp', payload: payload(64) });
