@@ -151,11 +151,10 @@ export class Suppressor {
     const state = this.#neighbors.find(device.index, 4, u8, target);
     if ((state & IS_OWN) !== 0) return this.#drop(device);
     if ((state & NUD_VALID) === 0) return false;
+    if (this.#foundIsAt(frame + ETHER_SOURCE)) return this.#drop(device);
     const { macHigh, macLow } = this.#neighbors;
     if (this.#fdb.lookup(device.index, macHigh, macLow) === 0) return false;
-    const asker = arp + ARP_SENDER_MAC;
-    if (get16(u8, asker) === macHigh && get32(u8, asker + 2) === macLow) return this.#drop(device);
-    return this.#answerArp(arp, device);
+    return this.#foundIsAt(arp + ARP_SENDER_MAC) ? this.#drop(device) : this.#answerArp(arp, device);
   }
 
   #suppressNd(frame: number, length: number, type: number, device: Device): boolean {
@@ -175,9 +174,16 @@ export class Suppressor {
     const state = this.#neighbors.find(device.index, 6, u8, message + ND_TARGET);
     if ((state & IS_OWN) !== 0) return this.#drop(device);
     if ((state & NUD_VALID) === 0) return false;
+    if (this.#foundIsAt(frame + ETHER_SOURCE)) return this.#drop(device);
     const { macHigh, macLow } = this.#neighbors;
     if (this.#fdb.lookup(device.index, macHigh, macLow) === 0) return false;
     return this.#answerNd(frame, length, device, (state & IS_ROUTER) !== 0);
+  }
+
+  /** Whether the neighbour that was found last has the MAC at `at`: a bridge knows that whoever asks is not behind the device. */
+  #foundIsAt(at: number): boolean {
+    const { u8 } = this.#memory;
+    return get16(u8, at) === this.#neighbors.macHigh && get32(u8, at + 2) === this.#neighbors.macLow;
   }
 
   /** A bridge suppresses what it floods, not what it forwards. */

@@ -8,42 +8,12 @@ import { REPORT_DEVICE, ReportReader } from '../../dataplane/reports.ts';
 import { IS_OWN, IS_ROUTER, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE, OF_BRIDGE } from '../../fdb/neighbors.ts';
 import { ROUTER, STATE_BITS } from '../../fdb/state.ts';
 import { parseIp } from '../../wire/address.ts';
-import { hex } from '../wire/canvas.ts';
+import { ASKER, arp, BROADCAST, ip4, ip6, nd } from './discovery.ts';
 import { decapsulate, frame, mac, onWire, packet, payload, superFrame } from './packet.ts';
 import { Node, PORT, random, type TestPort } from './rig.ts';
 
 const VTEP = '192.0.2.2';
-const [KNOWN, HERE, ASKER, STALE, BRIDGES, OWN, ROUTERS, NOWHERE] = [0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
-const ip4 = (last: number): number[] => [10, 0, 0, last];
-const ip6 = (last: number): number[] => [0xfd, ...Array(14).fill(0), last];
-const BROADCAST = Array(6).fill(0xff);
-
-interface Asked {
-  to?: readonly number[];
-  from?: readonly number[];
-  operation?: number;
-  sender?: readonly number[];
-  senderMac?: readonly number[];
-}
-
-function arp(target: readonly number[], asked: Asked = {}): Uint8Array {
-  const { to = BROADCAST, from = mac(ASKER), operation = 1, sender = ip4(ASKER), senderMac = from } = asked;
-  const body = [0, 1, 8, 0, 6, 4, 0, operation, ...senderMac, ...sender, 0, 0, 0, 0, 0, 0, ...target];
-  return Uint8Array.from([...to, ...from, 0x08, 0x06, ...body]);
-}
-
-/** A solicitation, or with its type and flags an advertisement; the checksum is not looked at. */
-function nd(
-  target: readonly number[],
-  asked: Asked & { type?: number; flags?: number; option?: string } = {},
-): Uint8Array {
-  const { to = [0x33, 0x33, 0xff, 0, 0, 1], from = mac(ASKER), sender = ip6(ASKER), type = 135, flags = 0 } = asked;
-  const { option = `0101${Buffer.from(from).toString('hex')}` } = asked;
-  const body = [type, 0, 0, 0, flags, 0, 0, 0, ...target, ...hex(option)];
-  const header = [0x60, 0, 0, 0, 0, body.length, 58, 255, ...sender, ...ip6(0xff)];
-  return Uint8Array.from([...to, ...from, 0x86, 0xdd, ...header, ...body]);
-}
-
+const [KNOWN, HERE, STALE, BRIDGES, OWN, ROUTERS, NOWHERE] = [0x11, 0x12, 0x14, 0x15, 0x16, 0x17, 0x18];
 /** A device that knows some neighbours, whose MACs are behind a VTEP unless said otherwise. */
 function create(flags: number): { exchange: (...frames: Uint8Array[]) => string; node: Node } {
   const node = new Node();
