@@ -14,7 +14,7 @@ const DF_CHOICES = ['unset', 'set', 'inherit'] as const;
 const ECN_CHOICES = ['linux', 'rfc6040'] as const;
 const PROFILES = ['linux', 'rfc7348'] as const;
 const OFFLOAD_CHOICES = ['off', 'auto', 'require'] as const;
-const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
+export const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
 
 const FDB_STATES: readonly FdbState[] = ['permanent', 'static', 'dynamic'];
 

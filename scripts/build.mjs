@@ -20,7 +20,7 @@ export function build() {
   for (const file of sources.filter(isAssemblyScript)) assemblyScript(file);
   node('typescript/bin/tsc');
   prune(new Set(sources));
-  executable(`${root}dist/cli/main.js`);
+  for (const name of ['main', 'cni']) executable(`${root}dist/cli/${name}.js`);
   writeFileSync(stamp, built);
 }
 

@@ -19,6 +19,7 @@ const programs = {
     nft: 'nftables',
     etcd: 'etcd-server',
     openssl: 'openssl',
+    '/usr/lib/cni/bridge': 'containernetworking-plugins',
   },
   // Without Open vSwitch, whose package starts daemons: a benchmark skips it, and says how to have it.
   bench: { sockperf: 'sockperf', ethtool: 'ethtool', iptables: 'iptables' },
@@ -95,7 +96,7 @@ function buildIfStale() {
 function isInstalled(program) {
   return `${process.env.PATH}:/usr/sbin:/sbin`.split(':').some((directory) => {
     try {
-      accessSync(`${directory}/${program}`, constants.X_OK);
+      accessSync(program.startsWith('/') ? program : `${directory}/${program}`, constants.X_OK);
       return true;
     } catch {
       return false;

@@ -1,10 +1,10 @@
 // What a real-network test needs of the machine, for the `skip` option of node:test.
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 
-export type Requirement = 'kernel-vxlan' | 'tun' | 'iperf3' | 'tshark' | 'tcpdump' | 'ethtool' | 'iptables';
+export type Requirement = 'kernel-vxlan' | 'tun' | 'iperf3' | 'tshark' | 'tcpdump' | 'ethtool' | 'iptables' | 'cni';
 
 /**
  * `{ skip: lacking('kernel-vxlan', 'iperf3') }`: false when the machine has it all, otherwise the reason for the skip.
@@ -23,8 +23,12 @@ export function lacking(...requirements: readonly Requirement[]): string | false
 function reasonWithout(requirement: Requirement): string | false {
   if (requirement === 'kernel-vxlan') return !kernelHasVxlan() && 'needs a kernel with vxlan devices';
   if (requirement === 'tun') return !writable('/dev/net/tun') && 'needs /dev/net/tun';
+  if (requirement === 'cni') return !existsSync(`${CNI_PATH}/bridge`) && `needs CNI plugins in ${CNI_PATH}`;
   return !works(requirement, requirement === 'iptables' ? '-V' : '--version') && `needs ${requirement}`;
 }
+
+/** Where Debian's containernetworking-plugins are. */
+export const CNI_PATH = '/usr/lib/cni';
 
 let vxlan: boolean | undefined;
 
