@@ -51,6 +51,9 @@ export class OffloadMirror {
   readonly #nextHops: BpfMap;
   readonly #vteps: BpfMap;
   readonly #counters: BpfMap;
+  /** Views of the maps' keys and values, made once: a large FDB is told entry by entry. */
+  readonly #fdbKey: DataView;
+  readonly #fdbValue: DataView;
   readonly #counterBytes: DataView;
   readonly #processors: number;
 
@@ -76,6 +79,8 @@ export class OffloadMirror {
       for (const map of made) map.close();
       throw error;
     }
+    this.#fdbKey = new DataView(this.#fdb.key.buffer);
+    this.#fdbValue = new DataView(this.#fdb.value.buffer);
     this.#counterBytes = new DataView(this.#counters.value.buffer);
   }
 
@@ -92,10 +97,9 @@ export class OffloadMirror {
   /** Frames to a MAC go to a next hop. `macHigh`: its first two bytes, `macLow`: the others, big-endian. Throws E2BIG when the map is full. */
   setEntry(device: number, macHigh: number, macLow: number, nextHop: number): void {
     this.#setKey(device, macHigh, macLow);
-    const value = new DataView(this.#fdb.value.buffer);
-    value.setUint32(FDB_NEXT_HOP, nextHop, true);
-    value.setUint32(FDB_USED, 0, true);
-    value.setUint32(FDB_SEEN, 0, true);
+    this.#fdbValue.setUint32(FDB_NEXT_HOP, nextHop, true);
+    this.#fdbValue.setUint32(FDB_USED, 0, true);
+    this.#fdbValue.setUint32(FDB_SEEN, 0, true);
     this.#fdb.update();
   }
 
@@ -108,8 +112,7 @@ export class OffloadMirror {
   stamps(device: number, macHigh: number, macLow: number): { used: number; seen: number } {
     this.#setKey(device, macHigh, macLow);
     if (!this.#fdb.lookup()) return { used: 0, seen: 0 };
-    const value = new DataView(this.#fdb.value.buffer);
-    const milliseconds = (field: number): number => (value.getUint32(field, true) * 2 ** STAMP_SHIFT) / 1e6;
+    const milliseconds = (field: number): number => (this.#fdbValue.getUint32(field, true) * 2 ** STAMP_SHIFT) / 1e6;
     return { used: milliseconds(FDB_USED), seen: milliseconds(FDB_SEEN) };
   }
 
@@ -179,7 +182,7 @@ export class OffloadMirror {
     const { key } = this.#fdb;
     put16(key, 0, macHigh);
     put32(key, 2, macLow);
-    new DataView(key.buffer).setUint16(FDB_KEY_DEVICE, device, true);
+    this.#fdbKey.setUint16(FDB_KEY_DEVICE, device, true);
   }
 }
 
