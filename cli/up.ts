@@ -6,7 +6,7 @@ import { complain, print } from './output.ts';
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
                  [ remote ADDRESS ] [ ttl { N | auto } ] [ [no]udpcsum ] [ nolearning ]
                  [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp | raw } ] [ workers N ] [ persist ]
-                 [ offload { off | auto | require } ]
+                 [ offload { off | auto | require } [ offload-pin DIR ] ]
        uvxlan up --config FILE
 Runs the daemon of this network namespace in the foreground until SIGTERM or Ctrl-C, with one device given in the words of
 "ip link add NAME type vxlan", or with the devices of a YAML file that has the same words as keys.
@@ -22,6 +22,8 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
              comparison: one packet a call, on the main thread, through the raw-socket package
   offload    auto: eBPF programs carry known flows without leaving the kernel, where that works and noudpcsum is given;
              'link show -d' says what is and why not; require: fail instead; off, the default: all through the workers
+  offload-pin  a directory in a BPF file system: with persist, known flows go on while no daemon runs, until the next one has
+             taken over or 'uvxlan cleanup'
   persist    the device stays when the daemon ends, with its addresses, routes and neighbours, and the next daemon takes
              it over: connections through it outlive a restart
   workers    threads of the daemon, one for each core up to 4 when not given; of several devices the most counts

@@ -19,6 +19,7 @@ import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
 import { Offload } from './offload/offload.ts';
+import { PIN_DIRECTORY, removePins } from './offload/pins.ts';
 import { OverlayNeighbours } from './overlay-neighbours.ts';
 import {
   CommandError,
@@ -140,6 +141,8 @@ export class Daemon implements DaemonHandlers {
       if (changes.has('link') || changes.has('address')) this.#follow();
       if (changes.size > 1 || !changes.has('route')) this.#neighbourFollower.changed();
     });
+    // What an earlier daemon has pinned goes on until this one knows as much.
+    for (const directory of pinDirectories(devices)) removePins(directory);
     this.#ready = true;
     for (const link of await this.linkShow(null)) log(readyLine(link));
   }
@@ -499,4 +502,9 @@ function offloadRecord(device: VxlanDevice, offload: Offload): Pick<LinkRecord['
   if (device.config.offload === 'off') return {};
   const { send, receive } = offload.state(device);
   return { offload: { send: send ?? true, receive: receive ?? true } };
+}
+
+/** Where earlier daemons may have pinned what they offloaded. */
+function pinDirectories(devices: readonly DeviceConfig[]): Set<string> {
+  return new Set([PIN_DIRECTORY, ...devices.flatMap((device) => device['offload-pin'] ?? [])]);
 }

@@ -5,7 +5,7 @@ import { type Capabilities, overlayOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
 import { closeTap, createTap, setPersistent, type TapDevice, tapMac, tapName, tapNamespace } from '../system/tun.ts';
 import { VNET_PLAIN } from '../system/vnet.ts';
-import { familyOf } from '../wire/address.ts';
+import { familyOf, formatMac } from '../wire/address.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Host, type Link } from './host.ts';
@@ -84,7 +84,9 @@ export class VxlanDevice {
     const tap = createTap(config.name, uplink.specs.length, VNET_PLAIN, overlayOffloads(capabilities), config.persist);
     const device = new VxlanDevice(index, config, place, uplink, tap, host);
     try {
-      const address = config.address === null ? {} : { address: config.address };
+      // A TAP that is given its own MAC once more forgets its permanent neighbours (Linux: neigh_changeaddr).
+      const isNew = config.address !== null && config.address !== formatMac(device.mac()!);
+      const address = isNew ? { address: config.address! } : {};
       if (config.persist && !left) await keep(host, tap);
       await host.setLink(config.name, { mtu: device.#mtu, ...address, gsoMaxSize: GSO_MAX_SIZE, up: true });
     } catch (error) {

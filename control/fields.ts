@@ -77,6 +77,8 @@ export interface DeviceConfig {
   uplink: UplinkChoice;
   /** Whether the kernel carries known flows (control/offload); require: fail where it cannot. */
   offload: (typeof OFFLOAD_CHOICES)[number];
+  /** Directory of a BPF file system: what is offloaded goes on while no daemon runs. null: it ends with the daemon. */
+  'offload-pin': string | null;
   /** The TAP outlives the daemon, and the next one takes it over. */
   persist: boolean;
   /** null: one for each core, up to 4. */
@@ -136,6 +138,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   mtu: integer(68, 65521),
   uplink: oneOf(UPLINKS),
   offload: oneOf(OFFLOAD_CHOICES),
+  'offload-pin': absolutePath,
   persist: boolean,
   workers: integer(1, 64),
 };
@@ -171,6 +174,11 @@ function portRange(text: string): [number, number] {
   const range: [number, number] = [port(low), port(high)];
   if (range[1] < range[0]) throw new WrongValue(text, 'is not a range: the maximum is below the minimum');
   return range;
+}
+
+function absolutePath(text: string): string {
+  if (!text.startsWith('/') || text.includes('\0')) throw new WrongValue(text, 'is not an absolute path');
+  return text;
 }
 
 function boolean(text: string): boolean {

@@ -61,6 +61,7 @@ const DEVICE_WORDS: Record<string, Word> = {
   mtu: { key: 'mtu', values: 1 },
   uplink: { key: 'uplink', values: 1 },
   offload: { key: 'offload', values: 1 },
+  'offload-pin': { key: 'offload-pin', values: 1 },
   persist: { key: 'persist', means: 'true' },
   workers: { key: 'workers', values: 1 },
 };
@@ -118,6 +119,7 @@ const FIXED: Partial<Record<DeviceKey, string>> = {
   profile: 'Cannot change profile',
   workers: 'Cannot change workers',
   persist: 'Cannot change persist',
+  'offload-pin': 'Cannot change offload-pin',
 };
 
 /** Options that a running device can be given others for, as in the kernel (vxlan_changelink), and some of ours. */
@@ -180,6 +182,12 @@ export function deviceProblems(fields: Partial<DeviceConfig>): { key: DeviceKey;
   if (flowlabel && familyOf(local ?? remote ?? group ?? '') !== 6) {
     problems.push({ key: 'flowlabel', message: 'Label attribute only applies to IPv6 VXLAN devices' });
   }
+  if (fields['offload-pin'] && !fields.persist) {
+    problems.push({
+      key: 'offload-pin',
+      message: 'offload-pin needs persist: without the device nothing can be forwarded',
+    });
+  }
   const used = overlap(fields);
   if (used !== undefined) {
     problems.push({ key: 'reserved_bits', message: `Used bits ${used} cannot overlap reserved bits` });
@@ -228,6 +236,7 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
     mtu: null,
     uplink: 'auto',
     offload: 'off',
+    'offload-pin': null,
     persist: false,
     workers: null,
     fdb: [],

@@ -6,6 +6,7 @@
  *     TAP egress ---- known unicast flow ---> headers on  ---> NIC egress          all else ---> the TAP, a worker
  *     NIC ingress --- for one of our devices -> headers off ---> TAP ingress       all else ---> the uplink's TAP, a worker
  */
+import { rmSync } from 'node:fs';
 import type { FdbMirror } from '../../fdb/mirror.ts';
 import type { FdbWriter } from '../../fdb/writer.ts';
 import { TCX_EGRESS, TCX_INGRESS } from '../../system/bpf/abi.ts';
@@ -20,6 +21,7 @@ import type { Uplink } from '../uplinks.ts';
 import { decapProgram } from './decap-program.ts';
 import { encapProgram } from './encap-program.ts';
 import { type OffloadCounters, OffloadMirror } from './mirror.ts';
+import { pinLink } from './pins.ts';
 import { offloadObstacle } from './probe.ts';
 import {
   ALLOW_ZERO_CHECKSUM,
@@ -44,7 +46,7 @@ interface Attached {
   /** The NIC that its next hops were told to leave through. */
   nic: number;
   /** What its program was assembled for, and the link that holds it. */
-  program?: { readonly key: string; readonly link: number } | undefined;
+  program?: { readonly key: string; readonly link: Link } | undefined;
   /** Where its VNI is registered, and under which number. */
   receiving?: { readonly uplink: Uplink; readonly vni: number } | undefined;
 }
@@ -54,8 +56,14 @@ interface Vtep {
   readonly ip: string;
 }
 
+/** What holds a program; `pin` is its name in a BPF file system. */
+interface Link {
+  readonly fd: number;
+  readonly pin: string | undefined;
+}
+
 interface Receiving {
-  readonly link: number;
+  readonly link: Link;
   readonly devices: BpfMap;
   readonly vnis: Set<number>;
 }
@@ -150,8 +158,14 @@ export class Offload implements FdbMirror {
     else this.#forgetVtep(index);
   }
 
+  /** What is pinned goes on, with what it knows. */
   close(): void {
-    for (const index of [...this.#attached.keys()]) this.#detach(index);
+    const links = [...this.#attached.values()].flatMap(({ program }) => program?.link ?? []);
+    for (const { link, devices } of this.#uplinks.values()) {
+      links.push(link);
+      devices.close();
+    }
+    for (const { fd } of links) libc.close(fd);
     if (typeof this.#mirror === 'object') this.#mirror.close();
   }
 
@@ -232,13 +246,13 @@ export class Offload implements FdbMirror {
     const key = JSON.stringify([device.ifindex, options]);
     if (attached.program?.key === key) return;
     const program = encapProgram((this.#mirror as OffloadMirror).maps, options);
-    const link = attachTcx(program, device.ifindex, TCX_EGRESS);
+    const link = linked(attachTcx(program, device.ifindex, TCX_EGRESS), device);
     this.#detachSend(attached);
     attached.program = { key, link };
   }
 
   #detachSend(attached: Attached): void {
-    if (attached.program) libc.close(attached.program.link);
+    if (attached.program) unlink(attached.program.link);
     attached.program = undefined;
   }
 
@@ -247,7 +261,7 @@ export class Offload implements FdbMirror {
     const { uplink, config } = device;
     const last = attached.receiving;
     if (last && (last.uplink !== uplink || last.vni !== config.id)) this.#detachReceive(attached);
-    const { devices, vnis } = this.#receiving(uplink);
+    const { devices, vnis } = this.#receiving(device);
     put32(devices.key, 0, config.id << 8);
     const value = new DataView(devices.value.buffer);
     value.setUint32(DEVICE_TAP, device.ifindex, true);
@@ -262,7 +276,8 @@ export class Offload implements FdbMirror {
     attached.receiving = { uplink, vni: config.id };
   }
 
-  #receiving(uplink: Uplink): Receiving {
+  #receiving(device: VxlanDevice): Receiving {
+    const { uplink } = device;
     const known = this.#uplinks.get(uplink);
     if (known) return known;
     const { local, port, nic } = uplink.request;
@@ -271,7 +286,7 @@ export class Offload implements FdbMirror {
     });
     try {
       const program = decapProgram((this.#mirror as OffloadMirror).maps, { local, port, devices: devices.fd });
-      const link = attachTcx(program, nic!.ifindex, TCX_INGRESS, uplink.receiveLink);
+      const link = linked(attachTcx(program, nic!.ifindex, TCX_INGRESS, uplink.receiveLink), device);
       const receiving = { link, devices, vnis: new Set<number>() };
       this.#uplinks.set(uplink, receiving);
       return receiving;
@@ -290,7 +305,7 @@ export class Offload implements FdbMirror {
     devices.delete();
     vnis.delete(vni);
     if (vnis.size > 0) return;
-    libc.close(link);
+    unlink(link);
     devices.close();
     this.#uplinks.delete(uplink);
   }
@@ -313,6 +328,21 @@ export class Offload implements FdbMirror {
     });
     for (const [index, vtep] of this.#vteps) if (vtep.device === device) this.#forgetVtep(index);
   }
+}
+
+function linked(fd: number, { config }: VxlanDevice): Link {
+  const directory = config['offload-pin'];
+  try {
+    return { fd, pin: directory === null ? undefined : pinLink(fd, directory) };
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+}
+
+function unlink({ fd, pin }: Link): void {
+  if (pin !== undefined) rmSync(pin, { force: true });
+  libc.close(fd);
 }
 
 const OFF: OffloadState = { send: 'offload is off', receive: 'offload is off' };

@@ -6,6 +6,7 @@ export const BPF_MAP_LOOKUP_ELEM = 1;
 export const BPF_MAP_UPDATE_ELEM = 2;
 export const BPF_MAP_DELETE_ELEM = 3;
 export const BPF_PROG_LOAD = 5;
+export const BPF_OBJ_PIN = 6;
 export const BPF_PROG_TEST_RUN = 10;
 export const BPF_LINK_CREATE = 28;
 
@@ -15,6 +16,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [BPF_MAP_UPDATE_ELEM]: 'BPF_MAP_UPDATE_ELEM',
   [BPF_MAP_DELETE_ELEM]: 'BPF_MAP_DELETE_ELEM',
   [BPF_PROG_LOAD]: 'BPF_PROG_LOAD',
+  [BPF_OBJ_PIN]: 'BPF_OBJ_PIN',
   [BPF_PROG_TEST_RUN]: 'BPF_PROG_TEST_RUN',
   [BPF_LINK_CREATE]: 'BPF_LINK_CREATE',
 };

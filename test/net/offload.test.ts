@@ -6,13 +6,17 @@
 //   eth0 192.0.2.1  ------------- veth -------------  eth0 192.0.2.2
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import test from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { uvxlan } from '../../cli/lab/vtep.ts';
+import { kernelVtep, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
 import type { LinkRecord } from '../../control/protocol.ts';
 import { lackingBpf } from '../system/bpf/requirement.ts';
-import { pair } from './pair.ts';
+import { LEFT, pair, RIGHT } from './pair.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats, stats } from './stats.ts';
 
@@ -101,4 +105,54 @@ test('says why it does not offload', { skip, timeout: 60_000 }, async (t) => {
   );
   assert.equal(refused.status, 1);
   assert.match(refused.stderr, /vx2: offload require: the uplink is udp/);
+});
+
+test('pinned, known flows go on while no daemon runs, and through the start of the next', {
+  skip,
+  timeout: 60_000,
+}, async (t) => {
+  const directory = mkdtempSync(`${tmpdir()}/uvxlan-pin-`);
+  execFileSync('mount', ['-t', 'bpf', 'bpf', directory]);
+  t.after(() => {
+    execFileSync('umount', [directory]);
+    rmSync(directory, { recursive: true });
+  });
+  const network = Network.build(t, {
+    hosts: { left: {}, right: {} },
+    links: [['left eth0 192.0.2.1/24', 'right eth0 192.0.2.2/24']],
+  });
+  const [host, right] = [network.host('left'), kernelVtep(network.host('right'), { ...RIGHT, words: WORDS })];
+  right.host.bridge(`fdb append ${LEFT.mac} dev flannel.1 dst 192.0.2.1`);
+  const [address] = right.addresses;
+  right.host.ip(`neigh replace 10.244.1.1 lladdr ${LEFT.mac} dev flannel.1 nud permanent`);
+  const config = `${directory}.yaml`;
+  t.after(() => rmSync(config));
+  writeFileSync(
+    config,
+    `devices: [{ name: flannel.1, id: 1, local: 192.0.2.1, dev: eth0, address: '${LEFT.mac}', udpcsum: false, persist: true,
+      offload: require, offload-pin: ${directory}, fdb: [{ mac: '${RIGHT.mac}', dst: 192.0.2.2 }] }]`,
+  );
+  const first = await uvxlanUp(host, ['--config', config]);
+  host.ip('address add 10.244.1.1/16 dev flannel.1');
+  host.ip(`neigh replace ${address} lladdr ${RIGHT.mac} dev flannel.1 nud permanent`);
+  const pinned = () => readdirSync(directory).filter((name) => name.startsWith('uvxlan-')).length;
+  assert.equal(pinned(), 2);
+  await eventually('the next hop is resolved', async () => (await ping(host, address, { count: 1 })).loss === 0);
+
+  const meanwhile = ping(host, address, { count: 400, interval: 0.01 });
+  await first.stop('SIGKILL');
+  assert.equal(pinned(), 2);
+  assert.equal((await ping(host, address, { count: 20, interval: 0.01 })).loss, 0, 'without a daemon');
+  const second = await uvxlanUp(host, ['--config', config]);
+  assert.equal((await meanwhile).loss, 0, 'of pings all the while');
+  assert.equal(pinned(), 2, "the second daemon's in the place of the first one's");
+  const { offloaded } = (await stats(host))[0].tx;
+  assert.ok(offloaded! > 0, 'the second daemon carries on');
+  await second.stop();
+  assert.equal((await ping(host, address, { count: 20, interval: 0.01 })).loss, 0);
+  const { stdout } = await uvxlan(host, ['cleanup', 'offload-pin', directory]);
+  assert.match(stdout, /removed .*uvxlan-/);
+  assert.equal(pinned(), 0);
+  assert.equal((await ping(host, address, { count: 3, interval: 0.01 })).loss, 1);
+  host.ip('link del flannel.1');
 });
