@@ -75,9 +75,9 @@ export class Forwarding {
   }
 
   /** What the workers read. */
-  get buffers(): { fdb: SharedArrayBuffer; nextHops: SharedArrayBuffer; lists: SharedArrayBuffer } {
+  get buffers(): Record<'fdb' | 'nextHops' | 'peers' | 'lists', SharedArrayBuffer> {
     const { table, nextHops, lists } = this.#writer;
-    return { fdb: table.buffer, nextHops: nextHops.buffer, lists: lists.buffer };
+    return { fdb: table.buffer, nextHops: nextHops.buffer, peers: nextHops.peers.buffer, lists: lists.buffer };
   }
 
   /** The host's TTL or hop limit for packets of an address. */

@@ -22,6 +22,8 @@ export class Batch {
   readonly tos: Int32Array;
   /** From a TAP: what the frame gives its outer header, see marks.ts. Encap finds it. */
   readonly marks: Int32Array;
+  /** From an uplink: where the packet's outer source address lies, 4 or 16 bytes. */
+  readonly source: Int32Array;
 
   constructor(capacity: number) {
     this.at = new Int32Array(capacity);
@@ -35,6 +37,7 @@ export class Batch {
     this.train = new Int32Array(capacity);
     this.tos = new Int32Array(capacity);
     this.marks = new Int32Array(capacity);
+    this.source = new Int32Array(capacity);
   }
 
   get capacity(): number {

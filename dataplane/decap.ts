@@ -8,6 +8,7 @@ import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
 import { DEVICE_RESERVED_HIGH, DEVICE_RESERVED_LOW, type Device } from './device.ts';
 import type { PacketMemory } from './memory.ts';
+import { SOURCE_CHECKS, type SourceCheck } from './source.ts';
 
 /** Says that there is a VNI: without it there is nothing to go by. */
 const I_FLAG = 0x08000000;
@@ -17,10 +18,13 @@ export class Decap {
   readonly #counters: Float64Array;
   readonly #scope: number;
   readonly #devices: readonly Device[];
+  readonly #family: 4 | 6;
+  readonly #sources: SourceCheck;
   readonly #maybeUnfinished: boolean;
 
   /**
-   * `scope`: the uplink's counters. `devices`: those that the uplink serves; it may grow and shrink between calls.
+   * `scope`: the uplink's counters. `devices`: those that the uplink serves; it may grow and shrink between calls. `family`: of the
+   * uplink's packets.
    * `maybeUnfinished`: the uplink hands packets of virtual links over without saying that their checksums are unfinished.
    */
   constructor(
@@ -28,31 +32,37 @@ export class Decap {
     counters: Float64Array,
     scope: number,
     devices: readonly Device[],
+    family: 4 | 6,
+    sources: SourceCheck,
     maybeUnfinished: boolean,
   ) {
     this.#memory = memory;
     this.#counters = counters;
     this.#scope = scope;
     this.#devices = devices;
+    this.#family = family;
+    this.#sources = sources;
     this.#maybeUnfinished = maybeUnfinished;
   }
 
   /** Delivers a batch; all of its memory is free afterwards. */
   run(batch: Batch): void {
+    this.#sources.begin();
     for (let i = 0; i < batch.count; i++) {
       const at = batch.at[i];
       const length = batch.length[i];
       const train = batch.train[i];
       const tos = batch.tos[i];
+      const source = batch.source[i];
       if (train > 0) {
         for (let offset = 0; offset < length; offset += train) {
           const size = Math.min(train, length - offset);
-          const device = this.#accept(at + offset, size, tos);
+          const device = this.#accept(at + offset, size, tos, source);
           if (device) device.coalescer.add(at + offset + VXLAN_HEADER, size - VXLAN_HEADER, this.#maybeUnfinished);
         }
         continue;
       }
-      const device = this.#accept(at, length, tos);
+      const device = this.#accept(at, length, tos, source);
       if (!device) continue;
       const frame = at + VXLAN_HEADER;
       const frameLength = length - VXLAN_HEADER;
@@ -75,9 +85,9 @@ export class Decap {
 
   /**
    * The device that the packet is for; undefined, and a drop counted, when it is for none. Congestion that the outer TOS tells of is
-   * marked in the frame.
+   * marked in the frame. `from`: where its outer source address lies.
    */
-  #accept(at: number, length: number, tos: number): Device | undefined {
+  #accept(at: number, length: number, tos: number, from: number): Device | undefined {
     const { u8 } = this.#memory;
     const counters = this.#counters;
     const flags = length < VXLAN_HEADER ? 0 : get32(u8, at);
@@ -112,6 +122,9 @@ export class Decap {
       counters[device.scope + COUNTER.rx_own_mac]++;
       return undefined;
     }
+    const checks = device.flags & SOURCE_CHECKS;
+    if (checks !== 0 && !this.#sources.passes(device, checks, this.#family, from, high, low, at, length))
+      return undefined;
     if ((tos & ECN) !== 0 && !takeOuterEcn(u8, at + VXLAN_HEADER, length - VXLAN_HEADER, tos)) {
       counters[device.scope + COUNTER.rx_congestion]++;
       return undefined;

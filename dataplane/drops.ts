@@ -150,6 +150,26 @@ export const DROPS = [
       'The way between the VTEPs is congested. Many of them on an idle way: the sending VTEP sets ECN bits wrongly.',
   },
   {
+    name: 'rx_unknown_vtep',
+    direction: 'rx',
+    meaning: 'The sender is not a VTEP of the FDB, and vtep-filter lets only these in.',
+    advice:
+      "See 'uvxlan link show -d' for the last ones. One that belongs here: 'uvxlan fdb append MAC dev DEV dst VTEP'.",
+  },
+  {
+    name: 'rx_wrong_vtep',
+    direction: 'rx',
+    meaning: 'The inner source MAC is not configured for the VTEP that sent the packet (vtep-filter strict).',
+    advice:
+      "See 'uvxlan link show -d' for the last ones, and 'uvxlan fdb get MAC dev DEV' for where the MAC should be.",
+  },
+  {
+    name: 'rx_static_mac',
+    direction: 'rx',
+    meaning: 'The inner source MAC has a static entry for another VTEP than the sender: it may not move.',
+    advice: "If it has moved, change its entry: 'uvxlan fdb replace MAC dev DEV dst VTEP'. If not, somebody forges it.",
+  },
+  {
     name: 'rx_device_down',
     direction: 'rx',
     meaning: 'The device is down, so that the kernel takes no frames from us.',

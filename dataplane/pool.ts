@@ -23,6 +23,7 @@ export interface PoolOptions {
   readonly workers: number;
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
+  readonly peers: SharedArrayBuffer;
   readonly lists: SharedArrayBuffer;
   readonly neighbors: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
@@ -67,13 +68,14 @@ export class WorkerPool {
   #commands = 0;
 
   constructor(options: PoolOptions) {
-    const { workers, fdb, nextHops, lists, neighbors } = options;
+    const { workers, fdb, nextHops, peers, lists, neighbors } = options;
     this.#options = options;
     this.#shared = {
       packets: sharePacketMemory(workers + 1), // and the main thread's, should there be one
       counters: allocateCounters(workers + 1),
       fdb,
       nextHops,
+      peers,
       lists,
       reports: allocateReports(workers + 1),
       neighbors,

@@ -45,6 +45,10 @@ const RING_WORDS = RECORDS + RING * RECORD;
 // TYPE.
 /** Learning: the source MAC has no entry, or one for another VTEP than the address, the packet's outer source. */
 export const REPORT_SOURCE = 1;
+/** A packet that `vtep-filter` or a static entry has kept out, by reason: see drops.ts. */
+export const REPORT_UNKNOWN_VTEP = 2;
+export const REPORT_WRONG_VTEP = 3;
+export const REPORT_STATIC_MAC = 4;
 /** l2miss: no entry for the MAC, and no default one. l3miss: no neighbour of the address. */
 export const REPORT_L2MISS = 5;
 export const REPORT_L3MISS = 6;

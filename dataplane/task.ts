@@ -14,6 +14,7 @@ export interface Shared {
   readonly counters: SharedArrayBuffer;
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
+  readonly peers: SharedArrayBuffer;
   readonly lists: SharedArrayBuffer;
   /** See reports.ts. */
   readonly reports: SharedArrayBuffer;

@@ -8,6 +8,7 @@
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import { NeighborReader } from '../fdb/neighbors.ts';
+import { PeerReader } from '../fdb/peers.ts';
 import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
 import { Batch } from './batch.ts';
@@ -21,6 +22,7 @@ import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
 import { Reply } from './reply.ts';
 import { ReportWriter } from './reports.ts';
+import { SourceCheck } from './source.ts';
 import { Suppressor } from './suppress.ts';
 import { receiveFrames, takeTapArena } from './tap.ts';
 import {
@@ -71,6 +73,7 @@ export class Worker {
   readonly #records: Int32Array;
   readonly reports: ReportWriter;
   readonly #encap: Encap;
+  readonly #sources: SourceCheck;
   readonly #index: number;
   readonly #tapArena: number;
   readonly #uplinkArena: number;
@@ -92,7 +95,10 @@ export class Worker {
     const neighbors = new NeighborReader(shared.neighbors);
     const reply = new Reply(this.memory);
     const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, reply, this.reports);
-    this.#encap = new Encap(this.memory, this.#counters, fdb, new Int32Array(shared.lists), suppressor, this.reports);
+    const lists = new Int32Array(shared.lists);
+    this.#encap = new Encap(this.memory, this.#counters, fdb, lists, suppressor, this.reports);
+    const peers = new PeerReader(shared.peers);
+    this.#sources = new SourceCheck(this.memory, this.#counters, fdb, this.#nextHops, lists, peers, this.reports);
     this.#tapArena = takeTapArena(this.memory);
     this.#uplinkArena = takeUplinkArena(this.memory);
     this.#receiveBuffers = new ReceiveBuffers(this.memory);
@@ -141,7 +147,8 @@ export class Worker {
     const devices = this.#devicesOfPort.get(`${family} ${port}`) ?? [];
     this.#devicesOfPort.set(`${family} ${port}`, devices);
     const scope = block(this.#index, FIRST_UPLINK_SCOPE + index);
-    const decap = (unfinished: boolean) => new Decap(this.memory, this.#counters, scope, devices, unfinished);
+    const decap = (unfinished: boolean) =>
+      new Decap(this.memory, this.#counters, scope, devices, family, this.#sources, unfinished);
     this.#uplinks.push({
       index,
       uplink,

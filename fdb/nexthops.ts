@@ -13,8 +13,14 @@
  *        7 MTU            largest outer IP packet on the path, in bytes
  *     8-31 TEMPLATE       24 zero bytes (virtio-net header room), the outer headers, zeros
  */
+import { parseIp } from '../wire/address.ts';
+import { get16, swap16 } from '../wire/bytes.ts';
+import { ETHER_HEADER } from '../wire/ethernet.ts';
+import { IPV4_DESTINATION } from '../wire/ipv4.ts';
+import { IPV6_DESTINATION } from '../wire/ipv6.ts';
 import { answer } from './error.ts';
 import type { FdbMirror } from './mirror.ts';
+import { Peers } from './peers.ts';
 import { ORDERED_LOADS } from './table.ts';
 
 /** Words of a record: index * RECORD is its first. */
@@ -83,6 +89,8 @@ export interface NextHopEvents {
 export class NextHops {
   readonly buffer: SharedArrayBuffer;
   mirror: FdbMirror | undefined;
+  /** Who is a next hop of which device. */
+  readonly peers: Peers;
   readonly #words: Int32Array;
   readonly #limit: number;
   readonly #grace: number;
@@ -94,17 +102,25 @@ export class NextHops {
   /** When each unused record was released, oldest first. */
   readonly #retired = new Map<number, number>();
   #end = 1;
+  #size = 0;
 
   /**
    * @param limit records, 128 bytes each; the kernel takes memory for those that are written.
    * @param grace milliseconds before a record is given to another VTEP, since a worker may just be about to read it.
+   * @param seed see Peers.
    */
-  constructor(events: NextHopEvents, limit: number = DEFAULT_NEXTHOPS, grace: number = DEFAULT_GRACE) {
+  constructor(events: NextHopEvents, limit: number = DEFAULT_NEXTHOPS, grace: number = DEFAULT_GRACE, seed = 0) {
     this.#events = events;
     this.#limit = limit;
     this.#grace = grace;
+    this.peers = new Peers(limit, seed);
     this.buffer = new SharedArrayBuffer((limit + 1) * RECORD * 4);
     this.#words = new Int32Array(this.buffer);
+  }
+
+  /** Next hops in use. */
+  get size(): number {
+    return this.#size;
   }
 
   /** Adds a reference to a next hop and returns its index. `now` in milliseconds. Throws FdbError ENOBUFS when there is no record. */
@@ -124,6 +140,8 @@ export class NextHops {
       this.#retired.delete(index);
     }
     this.#references[index] = 1;
+    this.#size++;
+    this.peers.add(key.device, parseIp(key.ip)!);
     this.#setState(index, UNRESOLVED);
     this.#events.onNextHop(index, key);
     return index;
@@ -134,6 +152,9 @@ export class NextHops {
     if (--this.#references[index] > 0) return;
     this.#retired.set(index, now);
     this.mirror?.setNextHop(index);
+    this.#size--;
+    const { device, ip } = this.#keys[index];
+    this.peers.remove(device, parseIp(ip)!);
     this.#events.onRelease(index);
   }
 
@@ -219,4 +240,20 @@ function nameOf({ device, ip, port, vni, via }: NextHopKey): string {
  */
 export function loadWord(words: Int32Array, at: number): number {
   return ORDERED_LOADS ? words[at] : Atomics.load(words, at);
+}
+
+/**
+ * Whether a next hop's VTEP has the address whose bytes stand at `at`, of a family that is the device's: its template tells. A record
+ * that is being written may say no, which makes whoever asks look closer.
+ */
+export function isRemote(words: Int32Array, index: number, bytes: Uint8Array, at: number, family: 4 | 6): boolean {
+  const outerIp = index * RECORD * 4 + TEMPLATE * 4 + TEMPLATE_HEADROOM + ETHER_HEADER;
+  const destination = outerIp + (family === 4 ? IPV4_DESTINATION : IPV6_DESTINATION);
+  const size = family === 4 ? 4 : 16;
+  // Bytes of the template lie in little-endian words.
+  for (let i = 0; i < size; i += 2) {
+    const halves = words[(destination + i) >> 2] >>> (((destination + i) & 2) << 3);
+    if ((halves & 0xffff) !== swap16(get16(bytes, at + i))) return false;
+  }
+  return true;
 }

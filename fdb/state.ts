@@ -2,6 +2,11 @@
 const NUD_REACHABLE = 0x02;
 const NUD_NOARP = 0x40;
 const NUD_PERMANENT = 0x80;
+/** States that neither age nor move: static and permanent. */
+export const NUD_FIXED = NUD_NOARP | NUD_PERMANENT;
+
+/** NTF_EXT_LEARNED, kept in the bits above: somebody else learned it, so that it does not age. */
+export const NTF_EXT_LEARNED = 0x10 << 8;
 
 /** `bridge fdb`'s words. Dynamic entries age, the others are only removed by hand. */
 export type FdbState = 'permanent' | 'static' | 'dynamic';

@@ -4,10 +4,12 @@
  *     word 0 HEAD         generation << 6 | area << 5 | log2(cells)
  *     word 1 SEED         of the hash
  *     word 2 LOG2_LARGEST log2(cells) of one area when it is as large as it gets
+ *     word 3 CLOCK        coarse seconds, which the writer sets now and then
  *     words 16..          area 0: cells of 8 words, then area 1
  *
- *     cell: | macLow | device << 16 | macHigh | destination | state | updated | seen | - | - |
- *           `updated` and `seen`, when the MAC was last heard, in coarse seconds; `seen` is for learning, and until then only kept
+ *     cell: | macLow | device << 16 | macHigh | destination | state | updated | used | - | - |
+ *           `updated`: when the entry last changed or, with learning, its MAC was last heard; `used`: when it was last sent to. Workers
+ *           stamp both, once a second at most. A stamp that meets a rebuild is lost, or another entry's: it lives a little longer.
  *
  * Open addressing with linear probing. What makes the reader safe without a lock:
  *
@@ -23,6 +25,7 @@ import { ROUTER } from './state.ts';
 const HEAD = 0;
 const SEED = 1;
 const LOG2_LARGEST = 2;
+const CLOCK = 3;
 const HEADER_WORDS = 16;
 
 // Words of a cell. Not exported: V8 loads an exported constant from memory each time, which is 2 ns of a lookup (Node 20.20).
@@ -31,7 +34,7 @@ const CELL_MAC_HIGH = 1;
 const CELL_DESTINATION = 2;
 const CELL_STATE = 3;
 const CELL_UPDATED = 4;
-const CELL_SEEN = 5;
+const CELL_USED = 5;
 const CELL_WORDS = 8;
 const CELL_SHIFT = 3;
 
@@ -90,6 +93,7 @@ export class FdbReader {
       const base = areaBase(head, this.#log2Largest);
       let i = hashed & mask;
       let found = EMPTY;
+      let used = 0;
       // Bounded, because an area that is being rewritten under us may look full.
       for (let left = mask; left >= 0; left--) {
         const cell = base + (i << CELL_SHIFT);
@@ -97,11 +101,15 @@ export class FdbReader {
         if (destination === EMPTY) break;
         if (words[cell + CELL_MAC_LOW] === macLow && words[cell + CELL_MAC_HIGH] === high) {
           found = destination;
+          used = cell + CELL_USED;
           break;
         }
         i = (i + 1) & mask;
       }
-      if (Atomics.load(words, HEAD) === head) return found === TOMBSTONE ? EMPTY : found;
+      if (Atomics.load(words, HEAD) !== head) continue;
+      if (found <= EMPTY) return EMPTY;
+      if (words[used] !== words[CLOCK]) words[used] = words[CLOCK];
+      return found;
     }
   }
 
@@ -152,11 +160,29 @@ export class FdbReader {
         if (destination === EMPTY) break;
         if (Atomics.load(words, cell + CELL_MAC_LOW) !== low) continue;
         if (Atomics.load(words, cell + CELL_MAC_HIGH) !== high) continue;
-        if (destination !== TOMBSTONE) found = wantDestination ? destination : cell;
+        if (destination === TOMBSTONE) break;
+        found = wantDestination ? destination : cell;
+        if (wantDestination) Atomics.store(words, cell + CELL_USED, words[CLOCK]);
         break;
       }
       if (Atomics.load(words, HEAD) === head) return found;
     }
+  }
+
+  /** The destination of a cell that find() has returned. */
+  destination(cell: number): number {
+    return Math.max(EMPTY, this.words[cell + CELL_DESTINATION]);
+  }
+
+  /** The bits of state.ts of a cell that find() has returned. */
+  state(cell: number): number {
+    return this.words[cell + CELL_STATE];
+  }
+
+  /** Notes that the MAC was heard. */
+  stamp(cell: number): void {
+    const { words } = this;
+    if (words[cell + CELL_UPDATED] !== words[CLOCK]) words[cell + CELL_UPDATED] = words[CLOCK];
   }
 }
 
@@ -248,9 +274,19 @@ export class FdbTable {
     return this.words[cell + CELL_STATE];
   }
 
-  /** When the entry last changed, in the writer's coarse seconds. */
+  /** When the entry last changed or its MAC was heard, in coarse seconds. */
   updated(cell: number): number {
     return this.words[cell + CELL_UPDATED];
+  }
+
+  /** When the entry was last sent to, in coarse seconds. */
+  used(cell: number): number {
+    return this.words[cell + CELL_USED];
+  }
+
+  /** The time that workers stamp entries with, in coarse seconds. */
+  setClock(now: number): void {
+    Atomics.store(this.words, CLOCK, now);
   }
 
   /** `now` in coarse seconds. */
@@ -294,13 +330,13 @@ export class FdbTable {
     }
   }
 
-  #fill(cell: number, high: number, low: number, state: number, updated: number, seen: number): void {
+  #fill(cell: number, high: number, low: number, state: number, updated: number, used: number): void {
     const words = this.words;
     words[cell + CELL_MAC_LOW] = low;
     words[cell + CELL_MAC_HIGH] = high;
     words[cell + CELL_STATE] = state;
     words[cell + CELL_UPDATED] = updated;
-    words[cell + CELL_SEEN] = seen;
+    words[cell + CELL_USED] = used;
   }
 
   /**
@@ -322,7 +358,7 @@ export class FdbTable {
       let i = hash(words[SEED], high, low) & mask;
       while (words[base + (i << CELL_SHIFT) + CELL_DESTINATION] !== EMPTY) i = (i + 1) & mask;
       const to = base + (i << CELL_SHIFT);
-      this.#fill(to, high, low, words[from + CELL_STATE], words[from + CELL_UPDATED], words[from + CELL_SEEN]);
+      this.#fill(to, high, low, words[from + CELL_STATE], words[from + CELL_UPDATED], words[from + CELL_USED]);
       words[to + CELL_DESTINATION] = words[from + CELL_DESTINATION];
     }
     this.#tombstones = 0;

@@ -31,12 +31,13 @@ import {
   IPV4_HEADER,
   IPV4_ID,
   IPV4_PROTOCOL,
+  IPV4_SOURCE,
   IPV4_TOS,
   IPV4_TOTAL_LENGTH,
   IPV4_VERSION_IHL,
   PROTOCOL_UDP,
 } from '../../wire/ipv4.ts';
-import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH, IPV6_VERSION } from '../../wire/ipv6.ts';
+import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE, IPV6_VERSION } from '../../wire/ipv6.ts';
 import { UDP_CHECKSUM, UDP_DESTINATION, UDP_HEADER, UDP_LENGTH } from '../../wire/udp.ts';
 import { OUTER_LENGTH_IPV4, VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
@@ -245,6 +246,7 @@ export class FrameUplink extends Sender implements Uplink {
     }
     const i = batch.add(vxlan, udpLength - UDP_HEADER);
     batch.tos[i] = udp - ip === IPV4_HEADER ? u8[ip + IPV4_TOS] : trafficClass(u8, ip);
+    batch.source[i] = ip + (udp - ip === IPV4_HEADER ? IPV4_SOURCE : IPV6_SOURCE);
     if ((flags & NEEDS_CSUM) !== 0 && start >= inner) {
       batch.flags[i] = NEEDS_CSUM;
       batch.checksumStart[i] = start - inner;

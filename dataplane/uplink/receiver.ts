@@ -4,6 +4,7 @@
  */
 import * as libc from '../../system/libc.ts';
 import {
+  AF_INET6,
   CMSG,
   CMSG_DATA,
   CMSG_LEVEL,
@@ -20,6 +21,8 @@ import {
   MSG_NAME_LENGTH,
   MSG_TRUNC,
   SOCKADDR,
+  SOCKADDR_IN_ADDRESS,
+  SOCKADDR_IN6_ADDRESS,
   SOL_UDP,
   UDP_GRO,
 } from '../../system/socket.ts';
@@ -45,6 +48,7 @@ export class ReceiveBuffers {
   /** Offset of the message headers. */
   readonly headers: number;
   readonly #first: number;
+  readonly #firstName: number;
 
   constructor(memory: PacketMemory) {
     this.memory = memory;
@@ -52,6 +56,7 @@ export class ReceiveBuffers {
     const buffers = memory.take(MESSAGES * BUFFER);
     const iovecs = memory.take(MESSAGES * IOVEC);
     const names = memory.take(MESSAGES * SOCKADDR);
+    this.#firstName = names;
     const controls = memory.take(MESSAGES * CMSG);
     this.#first = buffers + 2; // so that inner IP headers are aligned
     for (let i = 0; i < MESSAGES; i++) {
@@ -68,6 +73,13 @@ export class ReceiveBuffers {
   /** Offset of the packet that message `i` brings. */
   packet(i: number): number {
     return this.#first + i * BUFFER;
+  }
+
+  /** Offset of the address that a message came from. */
+  source(header: number): number {
+    const { u16 } = this.memory;
+    const name = this.#firstName + ((header - this.headers) / MMSGHDR) * SOCKADDR;
+    return name + (u16[name >> 1] === AF_INET6 ? SOCKADDR_IN6_ADDRESS : SOCKADDR_IN_ADDRESS);
   }
 
   /** Sets what the kernel overwrites. */
@@ -121,6 +133,7 @@ export class UdpReceiver {
     }
     const segment = this.#segmentSize(header);
     const i = batch.add(at, length);
+    batch.source[i] = this.#buffers.source(header);
     if ((segment > 0 && segment < length) || length - VXLAN_HEADER > this.#largestFrame) {
       if (this.#addSuperFrame(batch, i, segment)) return 1;
       if (segment > 0) batch.train[i] = segment;

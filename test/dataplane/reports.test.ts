@@ -131,6 +131,9 @@ test('other threads wake the reader, which sees each record whole', { timeout: 2
     counts[worker]++;
   });
   const running = reader.run();
+  // The reader alone keeps no process alive.
+  const alive = setInterval(() => {}, 1000);
+  t.after(() => clearInterval(alive));
   const count = 64 * 40;
   for (const worker of [0, 1]) startWriter(t, buffer, worker, count);
   const end = Date.now() + 15_000;

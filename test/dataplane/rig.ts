@@ -26,7 +26,8 @@ import {
 import { DROPS } from '../../dataplane/drops.ts';
 import { IOVEC, PacketMemory, sharePacketMemory } from '../../dataplane/memory.ts';
 import type { Port } from '../../dataplane/port.ts';
-import { allocateReports } from '../../dataplane/reports.ts';
+import { allocateReports, ReportWriter } from '../../dataplane/reports.ts';
+import { SourceCheck } from '../../dataplane/source.ts';
 import type { Shared, UplinkSpec } from '../../dataplane/task.ts';
 import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
@@ -34,8 +35,9 @@ import { Worker } from '../../dataplane/worker.ts';
 import { Lists } from '../../fdb/lists.ts';
 import { NeighborTable } from '../../fdb/neighbors.ts';
 import { NextHops } from '../../fdb/nexthops.ts';
+import { PeerReader } from '../../fdb/peers.ts';
 import { STATE_BITS } from '../../fdb/state.ts';
-import { FdbTable } from '../../fdb/table.ts';
+import { FdbReader, FdbTable } from '../../fdb/table.ts';
 import { buildTemplate } from '../../fdb/template.ts';
 import * as libc from '../../system/libc.ts';
 import { mac } from './packet.ts';
@@ -145,6 +147,7 @@ export class Rig {
       counters: allocateCounters(1),
       fdb: this.fdb.buffer,
       nextHops: this.nextHops.buffer,
+      peers: this.nextHops.peers.buffer,
       lists: this.lists.buffer,
       reports: allocateReports(1),
       neighbors: this.neighbors.buffer,
@@ -188,6 +191,23 @@ export class Rig {
       );
     }
     return index;
+  }
+
+  /** What a worker's decap asks about senders. */
+  sources(): SourceCheck {
+    const { memory, counters, shared, nextHops, lists } = this;
+    const hops = new Int32Array(nextHops.buffer);
+    const reports = new ReportWriter(shared.reports, 0, memory);
+    const peers = new PeerReader(shared.peers);
+    return new SourceCheck(
+      memory,
+      counters,
+      new FdbReader(shared.fdb),
+      hops,
+      new Int32Array(lists.buffer),
+      peers,
+      reports,
+    );
   }
 
   /** Sends a device's frames to a MAC (its last byte; -1: all the rest) to a next hop, or to copies for several. */
@@ -345,7 +365,7 @@ export class Receiving {
     });
     this.rig.setMac(0, OWN + 1);
     this.rig.setMac(1, OWN);
-    this.#decap = new Decap(memory, counters, scope, devices, false);
+    this.#decap = new Decap(memory, counters, scope, devices, 4, this.rig.sources(), false);
   }
 
   /** What the first device's TAP gets when these packets arrive. The other's is in `taps[1].written`. */

@@ -66,7 +66,7 @@ function makeLink(version: 4 | 6, gro: boolean, udpGso = true, noChecksum = fals
   const uplink = new UdpUplink(senders, receiver, memory, sum, counters, nextHops, { tunnelGso: false, udpGso });
   const coalescer = new Coalescer(memory, to, sum, counters, block(0, 1), true);
   const device = new Device(1, VNI, block(0, 1), to, coalescer, uplink, rig.records);
-  const decap = new Decap(memory, counters, block(0, FIRST_UPLINK_SCOPE), [device], true);
+  const decap = new Decap(memory, counters, block(0, FIRST_UPLINK_SCOPE), [device], version, rig.sources(), true);
   const port = portOf(fd);
   const nextHop = rig.vtep(version === 4 ? '127.0.0.1' : '::1', { port });
   return { port, uplink, decap, nextHop, senders };

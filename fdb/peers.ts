@@ -1,0 +1,156 @@
+/**
+ * The VTEPs that each device sends to, by address, for workers to ask whether a packet's sender is one of them. One SharedArrayBuffer:
+ *
+ *     word 0 SEQUENCE   odd while the table is written
+ *     word 1 SEED       of the hash: a secret one keeps others from choosing addresses that share a chain
+ *     words 16..        2^n cells: | address, 4 words | device + 1, 0 when empty | 3 unused |
+ *
+ * Open addressing with linear probing, at most half full. VTEPs come and go seldom, so that one sequence for all will do: a worker
+ * looks again when it has changed meanwhile.
+ */
+import { get32 } from '../wire/bytes.ts';
+
+const SEQUENCE = 0;
+const SEED = 1;
+const HEADER_WORDS = 16;
+
+const CELL_OWNER = 4;
+const CELL_SHIFT = 3;
+
+/** Looks at a table that is being written: the writer needs less than a microsecond, unless it is off the CPU. */
+const SEQUENCE_TRIES = 1000;
+
+function hash(seed: number, device: number, a: number, b: number, c: number, d: number): number {
+  let h = Math.imul(a ^ seed ^ (device << 24), 0x85ebca6b);
+  h = Math.imul((h ^ (h >>> 15) ^ b) + 0x9e3779b1, 0xc2b2ae35);
+  h = Math.imul((h ^ (h >>> 13) ^ c) + 0x9e3779b1, 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 16) ^ d, 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+/** A worker's view. Every load is atomic: it looks once for many packets. */
+export class PeerReader {
+  readonly #words: Int32Array;
+  readonly #mask: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.#words = new Int32Array(buffer);
+    this.#mask = ((this.#words.length - HEADER_WORDS) >> CELL_SHIFT) - 1;
+  }
+
+  /** Whether the device sends to the address: four big-endian words, of IPv4 the first and zeros. */
+  has(device: number, a: number, b: number, c: number, d: number): boolean {
+    const words = this.#words;
+    const start = hash(words[SEED], device, a, b, c, d);
+    for (let tries = 0; tries < SEQUENCE_TRIES; tries++) {
+      const sequence = Atomics.load(words, SEQUENCE);
+      if ((sequence & 1) !== 0) continue;
+      const found = this.#search(start, device + 1, a, b, c, d);
+      if (Atomics.load(words, SEQUENCE) === sequence) return found;
+    }
+    return false;
+  }
+
+  #search(start: number, owner: number, a: number, b: number, c: number, d: number): boolean {
+    const words = this.#words;
+    for (let i = start & this.#mask, left = this.#mask; left >= 0; i = (i + 1) & this.#mask, left--) {
+      const cell = HEADER_WORDS + (i << CELL_SHIFT);
+      const found = Atomics.load(words, cell + CELL_OWNER);
+      if (found === 0) return false;
+      if (found !== owner || Atomics.load(words, cell) !== a || Atomics.load(words, cell + 1) !== b) continue;
+      if (Atomics.load(words, cell + 2) === c && Atomics.load(words, cell + 3) === d) return true;
+    }
+    return false;
+  }
+}
+
+/** The writer's side, in the main thread. */
+export class Peers {
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array;
+  readonly #mask: number;
+  /** How often each was added, by device and address. */
+  readonly #references = new Map<string, number>();
+
+  /** `limit`: VTEPs that may be there at once. The kernel takes memory for cells that are written. */
+  constructor(limit: number, seed = 0) {
+    const log2 = Math.ceil(Math.log2(limit)) + 1;
+    this.#mask = (1 << log2) - 1;
+    this.buffer = new SharedArrayBuffer((HEADER_WORDS + (1 << (log2 + CELL_SHIFT))) * 4);
+    this.#words = new Int32Array(this.buffer);
+    this.#words[SEED] = seed;
+  }
+
+  /** Adds a reference. `address`: 4 or 16 bytes. */
+  add(device: number, address: Uint8Array): void {
+    const name = `${device} ${address}`;
+    const references = this.#references.get(name) ?? 0;
+    this.#references.set(name, references + 1);
+    if (references > 0) return;
+    const words = this.#words;
+    const [a, b, c, d] = wordsOf(address);
+    let i = hash(words[SEED], device, a, b, c, d) & this.#mask;
+    while (words[this.#cell(i) + CELL_OWNER] !== 0) i = (i + 1) & this.#mask;
+    this.#write(() => this.#put(this.#cell(i), device + 1, a, b, c, d));
+  }
+
+  /** Takes a reference away. */
+  remove(device: number, address: Uint8Array): void {
+    const name = `${device} ${address}`;
+    const references = this.#references.get(name)! - 1;
+    this.#references.set(name, references);
+    if (references > 0) return;
+    this.#references.delete(name);
+    this.#write(() => this.#erase(this.#find(device, wordsOf(address))));
+  }
+
+  /** Empties a cell and moves what stands behind it in its chain up, so that no search ends too early (Knuth 6.4, algorithm R). */
+  #erase(at: number): void {
+    const words = this.#words;
+    let hole = at;
+    for (let i = (hole + 1) & this.#mask; ; i = (i + 1) & this.#mask) {
+      const cell = this.#cell(i);
+      const owner = words[cell + CELL_OWNER];
+      if (owner === 0) break;
+      const [a, b, c, d] = words.subarray(cell, cell + 4);
+      const home = hash(words[SEED], owner - 1, a, b, c, d) & this.#mask;
+      // It may stay where it is when its search begins behind the hole.
+      if (((i - home) & this.#mask) < ((i - hole) & this.#mask)) continue;
+      this.#put(this.#cell(hole), owner, a, b, c, d);
+      hole = i;
+    }
+    Atomics.store(words, this.#cell(hole) + CELL_OWNER, 0);
+  }
+
+  #find(device: number, [a, b, c, d]: readonly number[]): number {
+    const words = this.#words;
+    for (let i = hash(words[SEED], device, a, b, c, d) & this.#mask; ; i = (i + 1) & this.#mask) {
+      const cell = this.#cell(i);
+      if (words[cell + CELL_OWNER] !== device + 1 || words[cell] !== a || words[cell + 1] !== b) continue;
+      if (words[cell + 2] === c && words[cell + 3] === d) return i;
+    }
+  }
+
+  #cell(i: number): number {
+    return HEADER_WORDS + (i << CELL_SHIFT);
+  }
+
+  #put(cell: number, owner: number, a: number, b: number, c: number, d: number): void {
+    const words = this.#words;
+    Atomics.store(words, cell, a);
+    Atomics.store(words, cell + 1, b);
+    Atomics.store(words, cell + 2, c);
+    Atomics.store(words, cell + 3, d);
+    Atomics.store(words, cell + CELL_OWNER, owner);
+  }
+
+  #write(change: () => void): void {
+    Atomics.add(this.#words, SEQUENCE, 1);
+    change();
+    Atomics.add(this.#words, SEQUENCE, 1);
+  }
+}
+
+function wordsOf(address: Uint8Array): number[] {
+  return [0, 4, 8, 12].map((at) => (at < address.length ? get32(address, at) : 0));
+}
