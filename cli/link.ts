@@ -8,6 +8,8 @@ import { complain, print, printJson } from './output.ts';
 
 /** Unresolved VTEPs that the text names for each device. */
 const MOST_UNRESOLVED = 10;
+/** Bytes of an offender's packet that the text shows. */
+const SHOWN_SAMPLE = 32;
 
 export const HELP = `Usage: uvxlan link [ show [ [ dev ] NAME ] ]
        uvxlan link add NAME type vxlan id VNI ...      the words of "uvxlan up", see uvxlan up --help
@@ -148,6 +150,11 @@ function ownText(own: LinkRecord['uvxlan']): string[] {
   lines.push(...unresolved.slice(0, MOST_UNRESOLVED));
   const more = unresolved.length - MOST_UNRESOLVED;
   if (more > 0) lines.push(`    and ${more} more (uvxlan -j link show has all)`);
+  if (own.not_learned) lines.push(`    not learned ${own.not_learned} (maxaddress, or the table is full)`);
+  for (const { src, mac, reason, count, time, length, sample } of own.offenders ?? []) {
+    const bytes = `${sample.slice(0, SHOWN_SAMPLE * 2)}${length > SHOWN_SAMPLE ? '..' : ''}`;
+    lines.push(`    kept out ${src} ${mac} (${reason}) packets ${count} last ${new Date(time).toISOString()} ${bytes}`);
+  }
   return lines;
 }
 

@@ -4,7 +4,8 @@ import { type Options, takeOptions } from './options.ts';
 import { complain, print } from './output.ts';
 
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
-                 [ remote ADDRESS ] [ ttl { N | auto } ] [ [no]udpcsum ] [ nolearning ]
+                 [ remote ADDRESS ] [ ttl { N | auto } ] [ [no]udpcsum ]
+                 [ [no]learning ] [ ageing SECONDS ] [ maxaddress N ] [ vtep-filter { off | known | strict } ]
                  [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp | raw } ] [ workers N ] [ persist ]
                  [ offload { off | auto | require } [ offload-pin DIR ] ]
        uvxlan up --config FILE
@@ -15,7 +16,12 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
              default, it is the host's ip_local_port_range
   ttl        of the outer packets; auto, the default, is the host's
   udpcsum    outer UDP checksums, the default as in the kernel
-  nolearning the default for now: uvxlan does not learn addresses yet (the kernel's default is to learn)
+  learning   the default as in the kernel: which VTEP a MAC is at is learned from the packets it sends; nolearning:
+             the FDB has what it is given
+  ageing     seconds until a learned MAC that is not heard any more goes, 300 when not given; 0: never
+  maxaddress most MACs in the FDB, 0, the default: no limit
+  vtep-filter known: only VTEPs of the device's FDB may send to it; strict: and only with source MACs that have an entry,
+             not a learned one, for that VTEP; off is the default
   mtu        when not given: the NIC's less 50 bytes (IPv4 outside) or 70 (IPv6)
   uplink     how packets reach the NIC: redirect (whole frames past the host's stack, with offloads), udp
              (UDP sockets) or auto, the default: the first of these that works here; raw is a baseline for

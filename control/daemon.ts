@@ -111,7 +111,7 @@ export class Daemon implements DaemonHandlers {
     this.#api = await startApi(this);
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
     this.#capabilities = probeCapabilities(without);
-    this.#forwarding = new Forwarding(this.#host, log);
+    this.#forwarding = new Forwarding(this.#host, log, this.#events, () => this.#uplinks.remotesChanged());
     this.#offload = new Offload(this.#forwarding.fdb, log);
     this.#pool = new WorkerPool({
       workers: this.#workers,
@@ -446,6 +446,7 @@ export class Daemon implements DaemonHandlers {
   }
 
   #takeReport(words: Int32Array, record: number): void {
+    if (this.#forwarding.learning.take(words, record)) return;
     const device = this.#devices.get(words[record + REPORT_DEVICE]);
     if (device) takeMiss(this.#events, device.name, words, record); // else it was removed meanwhile
   }

@@ -119,9 +119,9 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   udpcsum: boolean,
   udp6zerocsumtx: notYet(boolean, false),
   udp6zerocsumrx: notYet(boolean, false),
-  learning: notLearning,
-  ageing: notYet((text) => (text === 'none' ? 0 : integer(0, 0xffffffff, ' or none')(text)), DEFAULT_AGEING),
-  maxaddress: notYet((text) => (text === 'unlimited' ? 0 : integer(0, 0xffffffff, ' or unlimited')(text)), 0),
+  learning: boolean,
+  ageing: (text) => (text === 'none' ? 0 : integer(0, 0xffffffff, ' or none')(text)),
+  maxaddress: (text) => (text === 'unlimited' ? 0 : integer(0, 0xffffffff, ' or unlimited')(text)),
   proxy: boolean,
   neigh_suppress: (text) => (text === 'on' || text === 'off' ? text === 'on' : boolean(text)),
   rsc: boolean,
@@ -132,7 +132,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   gbp: boolean,
   ecn: notYet(oneOf(ECN_CHOICES), 'linux'),
   profile: notYet(oneOf(PROFILES), 'linux'),
-  'vtep-filter': notYet(oneOf(VTEP_FILTERS), 'off'),
+  'vtep-filter': oneOf(VTEP_FILTERS),
   address: unicastMac,
   // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
   mtu: integer(68, 65521),
@@ -212,11 +212,6 @@ function headerBits(text: string): string {
     throw new WrongValue(text, 'is not a number of 64 bits such as 0xf7ffffff000000ff');
   }
   return `0x${BigInt(text).toString(16).padStart(16, '0')}`;
-}
-
-function notLearning(text: string): boolean {
-  if (boolean(text)) throw new WrongValue(text, 'is not there yet: uvxlan does not learn addresses so far');
-  return false;
 }
 
 function oneOf<T extends string>(choices: readonly T[]): (text: string) => T {

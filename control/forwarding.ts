@@ -1,13 +1,17 @@
 /** Where frames go: joins the FDB's writer with the resolver that finds the way to each of its next hops. */
+import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { FdbError } from '../fdb/error.ts';
-import { VIA_HOST } from '../fdb/nexthops.ts';
+import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
-import { FdbWriter } from '../fdb/writer.ts';
+import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
+import type { Events } from './events.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
+import { Learning } from './learning.ts';
+import type { Offender } from './offenders.ts';
 import type { Path } from './path.ts';
 import { CommandError, type FdbRecord } from './protocol.ts';
 import { ReachLog } from './reach-log.ts';
@@ -31,6 +35,7 @@ interface NextHop {
 export class Forwarding {
   readonly #writer: FdbWriter;
   readonly #resolver: Resolver;
+  readonly learning: Learning;
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #nextHops = new Map<number, NextHop>();
   readonly #reach: ReachLog;
@@ -39,10 +44,16 @@ export class Forwarding {
   /** null: it does not work here. */
   #tooBig: TooBig | null | undefined;
 
-  constructor(host: Host, warn: (message: string) => void) {
+  /** `onVtep`: called when a VTEP was learned that nothing was sent to until now. */
+  constructor(host: Host, warn: (message: string) => void, events: Events, onVtep: () => void) {
     this.#reach = new ReachLog(warn);
     this.#warn = warn;
-    this.#writer = new FdbWriter({
+    const listener: FdbListener = {
+      wants: () => events.has('fdb'),
+      onChange: (change, { ifname, ...record }, from) =>
+        events.emit('fdb', change, ifname, from === undefined ? record : { ...record, from }),
+    };
+    const nextHopEvents: NextHopEvents = {
       onNextHop: (index, { device, ip, port, vni, via }) => {
         this.#nextHops.set(index, { device: this.#devices.get(device)!, ip, port, vni, via });
         this.#want(index);
@@ -52,7 +63,9 @@ export class Forwarding {
         this.#nextHops.delete(index);
         this.#resolver.release(index);
       },
-    });
+    };
+    this.#writer = new FdbWriter(nextHopEvents, { seed: randomInt(2 ** 31), listener });
+    this.learning = new Learning(this.#writer, (index) => this.#devices.get(index), onVtep);
     this.#resolver = new Resolver(
       host,
       {
@@ -87,9 +100,9 @@ export class Forwarding {
 
   /** Takes the device's entries of the configuration as well. */
   addDevice(device: VxlanDevice): void {
-    const { index, name, config, place } = device;
+    const { index, config } = device;
     this.#devices.set(index, device);
-    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family: familyOf(place.local) });
+    this.#describe(device);
     if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
     // A MAC that may have several remotes is named once for each of them.
     for (const entry of config.fdb) this.change('append', device, entry);
@@ -97,8 +110,9 @@ export class Forwarding {
 
   /** The device has another uplink, NIC, address, name or remote: finds the way to each of its next hops again. */
   moveDevice(device: VxlanDevice, oldRemote: string | null): void {
-    const { index, name, config, place } = device;
-    this.#writer.addDevice({ index, name, vni: config.id, port: config.dstport, family: familyOf(place.local) });
+    const { config } = device;
+    this.learning.ageingChanged();
+    this.#describe(device);
     for (const [nextHop, hop] of this.#nextHops) {
       if (hop.device !== device) continue;
       this.#resolver.release(nextHop);
@@ -114,9 +128,15 @@ export class Forwarding {
     }
   }
 
+  #describe({ index, name, config, place }: VxlanDevice): void {
+    const { id: vni, dstport: port, maxaddress: limit } = config;
+    this.#writer.addDevice({ index, name, vni, port, family: familyOf(place.local), limit });
+  }
+
   removeDevice(device: VxlanDevice): void {
     this.#writer.removeDevice(device.index, performance.now());
     this.#devices.delete(device.index);
+    this.learning.forget(device);
   }
 
   /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */
@@ -152,6 +172,8 @@ export class Forwarding {
     nexthops: number;
     nexthops_unresolved: number;
     unresolved: { dst: string; reason: string }[];
+    not_learned: number;
+    offenders: Offender[];
   } {
     const own = [...this.#nextHops].filter(([, hop]) => hop.device === device);
     const reasons = this.#resolver.reasons();
@@ -163,6 +185,8 @@ export class Forwarding {
       nexthops: own.length,
       nexthops_unresolved: unresolved.length,
       unresolved,
+      not_learned: this.#writer.refused(device.index),
+      offenders: this.learning.offenders(device),
     };
   }
 
@@ -173,6 +197,7 @@ export class Forwarding {
 
   async stop(): Promise<void> {
     this.#tooBig?.stop();
+    this.learning.stop();
     this.#reach.stop();
     await this.#resolver.stop();
   }

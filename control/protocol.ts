@@ -5,6 +5,7 @@ import { familyOf } from '../wire/address.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
+import type { Offender } from './offenders.ts';
 
 export type { FdbRecord };
 
@@ -93,6 +94,10 @@ export interface LinkRecord {
     fdb_entries: number;
     nexthops: number;
     nexthops_unresolved: number;
+    /** How often a MAC could not be learned: maxaddress or the table is full. */
+    not_learned?: number;
+    /** Who was kept out by vtep-filter or a static entry, the last one first. */
+    offenders?: Offender[];
     /** VTEPs that are not resolved, with the reason. */
     unresolved?: { dst: string; reason: string }[];
   };

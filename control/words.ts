@@ -161,7 +161,7 @@ function parseFields(words: readonly string[]): Partial<DeviceConfig> {
     next += values;
     if (given.length < values) throw incomplete(word, values);
     if (key in fields) throw duplicate(word, given[0] ?? word);
-    Object.assign(fields, { [key]: fieldValue(key, means ?? given.join(' '), word) });
+    Object.assign(fields, { [key]: fieldValue(key, means ?? given.join(' ')) });
   }
   return fields;
 }
@@ -218,8 +218,7 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
     udpcsum: true,
     udp6zerocsumtx: false,
     udp6zerocsumrx: false,
-    // The kernel's default is to learn; until uvxlan can, not learning is the only truth.
-    learning: false,
+    learning: true,
     ageing: DEFAULT_AGEING,
     maxaddress: 0,
     proxy: false,
@@ -264,12 +263,11 @@ export function wrongArgument(wrong: WrongValue, label: string): UsageError {
   return new UsageError(`argument "${wrong.text}" is wrong: invalid ${label}, it ${wrong.reason}`);
 }
 
-function fieldValue<K extends DeviceKey>(key: K, text: string, word: string = key): DeviceConfig[K] {
+function fieldValue<K extends DeviceKey>(key: K, text: string): DeviceConfig[K] {
   try {
     return DEVICE_FIELDS[key](text) as DeviceConfig[K];
   } catch (error) {
     if (!(error instanceof WrongValue)) throw error;
-    if (text === 'true' && key === 'learning') throw new UsageError(`${word} ${error.reason}, give nolearning`);
     throw wrongArgument(error, LABELS[key] ?? key);
   }
 }

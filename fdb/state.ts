@@ -18,6 +18,14 @@ export const STATE_BITS: Readonly<Record<FdbState, number>> = {
   dynamic: NUD_REACHABLE,
 };
 
+/** Of an entry that was learned. */
+export const LEARNED = NUD_REACHABLE;
+
+/** Whether the entry goes when its MAC is not heard. */
+export function isDynamic(bits: number): boolean {
+  return (bits & (NUD_FIXED | NTF_EXT_LEARNED)) === 0;
+}
+
 /** The word that iproute2 prints for them: none for dynamic (bridge/fdb.c: state_n2a). */
 export function stateText(bits: number): 'permanent' | 'static' | '' {
   if (bits & NUD_PERMANENT) return 'permanent';

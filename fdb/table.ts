@@ -295,6 +295,11 @@ export class FdbTable {
     this.words[cell + CELL_UPDATED] = now;
   }
 
+  /** `now` in coarse seconds. */
+  setUpdated(cell: number, now: number): void {
+    this.words[cell + CELL_UPDATED] = now;
+  }
+
   /** Sends an entry's frames elsewhere, in one atomic store. */
   setDestination(cell: number, destination: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, destination);

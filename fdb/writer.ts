@@ -17,7 +17,7 @@ import {
   type Template,
   type VIA_HOST,
 } from './nexthops.ts';
-import { type FdbState, STATE_BITS, stateText } from './state.ts';
+import { type FdbState, isDynamic, LEARNED, NUD_FIXED, STATE_BITS, stateText } from './state.ts';
 import { DEFAULT_LIMIT, FdbTable } from './table.ts';
 
 /** A VXLAN device, as far as its entries depend on it. */
@@ -58,7 +58,17 @@ export interface FdbRecord {
   state: 'permanent' | 'static' | '';
 }
 
+/** What has happened to an entry, or to one remote of it. */
+export type FdbChange = 'added' | 'changed' | 'deleted' | 'learned' | 'moved' | 'aged';
+
+/** Hears of changes; `from` is the VTEP until then. Records are made only while it wants them. */
+export interface FdbListener {
+  readonly wants: () => boolean;
+  readonly onChange: (change: FdbChange, record: FdbRecord, from?: string) => void;
+}
+
 export interface FdbOptions {
+  readonly listener?: FdbListener;
   /** Entries in the table, all devices together. */
   readonly limit?: number;
   /** Of the hash: random, see FdbTable. */
@@ -67,16 +77,29 @@ export interface FdbOptions {
   readonly grace?: number;
 }
 
+/** Learned entries take at most three quarters of the table, so that there is always room for configured ones. */
+const MOST_LEARNED = 3 / 4;
+/** Learned entries add no next hops beyond this number: each costs the resolver a route and a neighbour. */
+const LEARNED_NEXT_HOPS = 1 << 14;
+/** Seconds between two looks at the age of entries, at most (Linux: FDB_AGE_INTERVAL). */
+const AGE_INTERVAL = 10;
+
 export class FdbWriter {
   readonly table: FdbTable;
   readonly nextHops: NextHops;
   readonly lists: Lists;
   readonly #devices: (FdbDevice | undefined)[] = [];
   readonly #sizes = new Int32Array(256);
+  readonly #refused = new Float64Array(256);
+  readonly #listener: FdbListener | undefined;
 
-  constructor(events: NextHopEvents, { limit = DEFAULT_LIMIT, seed = 0, grace = DEFAULT_GRACE }: FdbOptions = {}) {
+  constructor(
+    events: NextHopEvents,
+    { limit = DEFAULT_LIMIT, seed = 0, grace = DEFAULT_GRACE, listener }: FdbOptions = {},
+  ) {
+    this.#listener = listener;
     this.table = new FdbTable(limit, seed);
-    this.nextHops = new NextHops(events, undefined, grace);
+    this.nextHops = new NextHops(events, undefined, grace, seed);
     this.lists = new Lists(undefined, grace);
   }
 
@@ -112,11 +135,66 @@ export class FdbWriter {
     return this.#sizes[device];
   }
 
+  /** How often a device could not learn a MAC, for want of room. */
+  refused(device: number): number {
+    return this.#refused[device];
+  }
+
+  /**
+   * A packet with this source MAC came from a VTEP, `ip`; `via` is its NIC when the address is link-local. As vxlan_snoop: a new entry, or
+   * a dynamic one moves; what does not fit is counted. Workers report more often than they need to.
+   */
+  learn(device: number, high: number, low: number, ip: string, via: string, now: number): void {
+    if (hasMany(high, low)) return; // not a MAC that one host has
+    const { port, vni, family } = this.#device(device);
+    if (familyOf(ip) !== family) return;
+    const cell = this.table.find(device, high, low);
+    const hop = { device, ip, port, vni, via };
+    if (cell < 0) {
+      if (!this.#hasRoomToLearn(hop)) this.#refused[device]++;
+      else this.#tell('learned', this.#create(device, high, low, hop, LEARNED, now));
+      return;
+    }
+    if ((this.table.state(cell) & NUD_FIXED) !== 0) return;
+    const old = this.table.destination(cell);
+    if ((old & 1) !== 0) return;
+    const { ip: from, ...rest } = this.nextHops.key(old >> 1);
+    if (from === ip && rest.via === via) return;
+    // Port and VNI stay as they are: the kernel changes the address alone.
+    const moved = { ...rest, ip, via };
+    if (this.nextHops.find(moved) === 0 && this.nextHops.size >= LEARNED_NEXT_HOPS) {
+      this.#refused[device]++;
+      return;
+    }
+    this.table.setDestination(cell, this.nextHops.acquire(moved, now) << 1);
+    this.nextHops.release(old >> 1, now);
+    this.table.setUpdated(cell, seconds(now));
+    this.#tell('moved', cell, from);
+  }
+
+  /**
+   * Removes dynamic entries that have not been heard for as many seconds as `ageing` says of their device (0: they stay). Returns the
+   * seconds until it is worth to look again.
+   */
+  age(ageing: (device: number) => number, now: number): number {
+    const { table } = this;
+    let next = AGE_INTERVAL;
+    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
+      if (!isDynamic(table.state(cell))) continue;
+      const limit = ageing(table.device(cell));
+      if (limit === 0) continue;
+      const left = table.updated(cell) + limit - seconds(now);
+      if (left <= 0) this.#remove(cell, now, 'aged');
+      else next = Math.min(next, left);
+    }
+    return next;
+  }
+
   /** A MAC that has no entry yet. Throws FdbError EEXIST, ENOSPC, EINVAL, EAFNOSUPPORT, ENOBUFS. */
   add(device: number, entry: FdbEntry, now: number): void {
     const { high, low, hop, bits } = this.#parse(device, entry);
     if (this.table.find(device, high, low) >= 0) throw answer('EEXIST');
-    this.#create(device, high, low, hop, bits, now);
+    this.#tell('added', this.#create(device, high, low, hop, bits, now));
   }
 
   /**
@@ -127,7 +205,7 @@ export class FdbWriter {
     const { high, low, hop, bits } = this.#parse(device, entry);
     const cell = this.table.find(device, high, low);
     if (cell < 0) {
-      this.#create(device, high, low, hop, bits, now);
+      this.#tell('added', this.#create(device, high, low, hop, bits, now));
       return;
     }
     this.#setState(cell, bits, now);
@@ -136,6 +214,7 @@ export class FdbWriter {
     if (this.#member(list, hop) > 0) return;
     const grown = this.#holding(hop, now, (index) => this.lists.append(list, index, now));
     this.#setList(cell, list, grown, now);
+    this.#tellOf('added', cell, hop);
   }
 
   /**
@@ -147,15 +226,17 @@ export class FdbWriter {
     const cell = this.table.find(device, high, low);
     if (cell < 0) {
       if (hasMany(high, low)) throw answer('EOPNOTSUPP');
-      this.#create(device, high, low, hop, bits, now);
+      this.#tell('added', this.#create(device, high, low, hop, bits, now));
       return;
     }
     this.#setState(cell, bits, now);
     if (hasMany(high, low)) throw new FdbError('EOPNOTSUPP', 'Error: Cannot replace non-unicast fdb entries.');
     const old = this.table.destination(cell) >> 1;
     if (this.nextHops.find(hop) === old) return;
+    const from = this.nextHops.key(old).ip;
     this.table.setDestination(cell, this.nextHops.acquire(hop, now) << 1);
     this.nextHops.release(old, now);
+    this.#tell('changed', cell, from);
   }
 
   /**
@@ -183,6 +264,7 @@ export class FdbWriter {
       this.#remove(cell, now);
       return;
     }
+    this.#tellOf('deleted', cell, hop);
     this.#setList(cell, list, this.lists.remove(list, member, now), now);
     this.nextHops.release(member, now);
   }
@@ -200,11 +282,7 @@ export class FdbWriter {
     const records: FdbRecord[] = [];
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
       if (device !== undefined && table.device(cell) !== device) continue;
-      const destination = table.destination(cell);
-      const mac = formatMac(macBytes(table.macHigh(cell), table.macLow(cell)));
-      const state = stateText(table.state(cell));
-      const members = destination & 1 ? this.lists.members(destination >> 1) : [destination >> 1];
-      for (const member of members) records.push(this.#record(mac, this.nextHops.key(member), state));
+      for (const hop of this.#hops(cell)) records.push(this.#record(cell, hop));
     }
     return records;
   }
@@ -214,32 +292,58 @@ export class FdbWriter {
     this.nextHops.publish(index, template, state);
   }
 
-  #record(mac: string, hop: NextHopKey, state: FdbRecord['state']): FdbRecord {
+  /** Where the entry's frames go. */
+  #hops(cell: number): NextHopKey[] {
+    const destination = this.table.destination(cell);
+    const members = destination & 1 ? this.lists.members(destination >> 1) : [destination >> 1];
+    return members.map((member) => this.nextHops.key(member));
+  }
+
+  #record(cell: number, hop: NextHopKey): FdbRecord {
+    const { table } = this;
     const { name, port, vni } = this.#device(hop.device);
     // The keys in the order in which bridge prints them.
     return {
-      mac,
+      mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
       ifname: name,
       dst: hop.ip,
       ...(hop.port === port ? {} : { port: hop.port }),
       ...(hop.vni === vni ? {} : { vni: hop.vni }),
       ...(hop.via === '' ? {} : { viaIf: hop.via }),
       flags: ['self'],
-      state,
+      state: stateText(table.state(cell)),
     };
   }
 
-  #create(device: number, high: number, low: number, hop: NextHopKey, bits: number, now: number): void {
+  /** Tells of all remotes of an entry. */
+  #tell(change: FdbChange, cell: number, from?: string): void {
+    if (!this.#listener?.wants()) return;
+    for (const hop of this.#hops(cell)) this.#listener.onChange(change, this.#record(cell, hop), from);
+  }
+
+  #tellOf(change: FdbChange, cell: number, hop: NextHopKey): void {
+    if (this.#listener?.wants()) this.#listener.onChange(change, this.#record(cell, hop));
+  }
+
+  #hasRoomToLearn(hop: NextHopKey): boolean {
+    const { table, nextHops } = this;
+    const { limit } = this.#device(hop.device);
+    if (table.size >= table.limit * MOST_LEARNED || (limit && this.#sizes[hop.device] >= limit)) return false;
+    return nextHops.size < LEARNED_NEXT_HOPS || nextHops.find(hop) > 0;
+  }
+
+  #create(device: number, high: number, low: number, hop: NextHopKey, bits: number, now: number): number {
     const { limit } = this.#device(device);
     if (this.table.size >= this.table.limit || (limit && this.#sizes[device] >= limit)) throw answer('ENOSPC');
     const destination = this.#holding(hop, now, (index) =>
       hasMany(high, low) ? (this.lists.create([index], now) << 1) | 1 : index << 1,
     );
-    this.table.insert(device, high, low, destination, bits, seconds(now));
     this.#sizes[device]++;
+    return this.table.insert(device, high, low, destination, bits, seconds(now));
   }
 
-  #remove(cell: number, now: number): void {
+  #remove(cell: number, now: number, change: FdbChange = 'deleted'): void {
+    this.#tell(change, cell);
     const destination = this.table.destination(cell);
     this.#sizes[this.table.device(cell)]--;
     this.table.remove(cell);
@@ -252,7 +356,9 @@ export class FdbWriter {
   }
 
   #setState(cell: number, bits: number, now: number): void {
-    if (this.table.state(cell) !== bits) this.table.setState(cell, bits, seconds(now));
+    if (this.table.state(cell) === bits) return;
+    this.table.setState(cell, bits, seconds(now));
+    this.#tell('changed', cell);
   }
 
   #setList(cell: number, old: number, list: number, now: number): void {

@@ -130,8 +130,8 @@ const MISTAKES: [string, string, string[]][] = [
   ],
   [
     'learning',
-    'devices:\n  - name: vx1\n    id: 1\n    learning: true\n',
-    ['uvxlan.yaml:4:15: devices[0].learning: true is not there yet: uvxlan does not learn addresses so far'],
+    'devices:\n  - name: vx1\n    id: 1\n    learning: on\n',
+    ['uvxlan.yaml:4:15: devices[0].learning: on is neither true nor false'],
   ],
   [
     'mistakes in FDB entries',

@@ -12,6 +12,7 @@ test('finds what was inserted, under its device and MAC only', () => {
   const table = new FdbTable(100);
   const reader = new FdbReader(table.buffer);
   const cell = table.insert(DEVICE, 0x0200, -1, 42 << 1, 0x80, 7);
+  table.setClock(9);
   assert.equal(reader.lookup(DEVICE, 0x0200, -1), 84);
   assert.equal(reader.lookup(DEVICE + 1, 0x0200, -1), 0);
   assert.equal(reader.lookup(DEVICE, 0x0201, -1), 0);
@@ -22,7 +23,7 @@ test('finds what was inserted, under its device and MAC only', () => {
     [table.device(cell), table.macHigh(cell), table.macLow(cell), table.destination(cell), table.state(cell)],
     [DEVICE, 0x0200, -1, 84, 0x80],
   );
-  assert.deepEqual([table.updated(cell), table.words[cell + SEEN]], [7, 7]);
+  assert.deepEqual([table.updated(cell), table.used(cell)], [7, 9], 'sent to at the time of the clock');
 });
 
 test('an empty cell does not pass for the zero MAC of device 0', () => {
@@ -77,7 +78,7 @@ test('keeps state and times when it is rebuilt', () => {
   for (let i = 0; i < 500; i++) table.insert(DEVICE, 2, i, 2, 0, 0);
   assert.ok(table.rebuilds > 0);
   const moved = table.find(DEVICE, 1, 1);
-  assert.deepEqual([table.state(moved), table.updated(moved), table.words[moved + SEEN]], [0x80, 6, 11]);
+  assert.deepEqual([table.state(moved), table.updated(moved), table.used(moved)], [0x80, 6, 11]);
 });
 
 test('is spread well also for MACs that differ in few bits', () => {

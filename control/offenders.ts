@@ -1,0 +1,45 @@
+/** Who was kept out by `vtep-filter` or a static entry, the last ones of each device: for whoever wants to know what is going on. */
+
+/** One sender and MAC, newest packet last. */
+export interface Offender {
+  /** The VTEP that the packets came from. */
+  readonly src: string;
+  /** Inner source MAC. */
+  readonly mac: string;
+  /** The drop that counts them. */
+  readonly reason: string;
+  /** Packets, at least: under a flood not each is reported. */
+  readonly count: number;
+  /** Of the last packet, milliseconds since 1970. */
+  readonly time: number;
+  /** Of the last packet: bytes from its VXLAN header on, and the first of them in hex. */
+  readonly length: number;
+  readonly sample: string;
+}
+
+/** Kept for each device. */
+const MOST = 16;
+
+export class Offenders {
+  readonly #ofDevice = new Map<number, Map<string, Offender>>();
+
+  note(device: number, seen: Offender): void {
+    const offenders = this.#ofDevice.get(device) ?? new Map<string, Offender>();
+    this.#ofDevice.set(device, offenders);
+    const name = `${seen.src} ${seen.mac} ${seen.reason}`;
+    const count = (offenders.get(name)?.count ?? 0) + seen.count;
+    // Behind all others, the oldest first.
+    offenders.delete(name);
+    offenders.set(name, { ...seen, count });
+    if (offenders.size > MOST) offenders.delete(offenders.keys().next().value!);
+  }
+
+  /** The last one first. */
+  of(device: number): Offender[] {
+    return [...(this.#ofDevice.get(device)?.values() ?? [])].reverse();
+  }
+
+  forget(device: number): void {
+    this.#ofDevice.delete(device);
+  }
+}
