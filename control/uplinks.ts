@@ -14,6 +14,7 @@ import type { Host, Link } from './host.ts';
 import { findPolicies, type Policy, policySentence, type Tunnel } from './policies.ts';
 import { probeRedirect } from './probe.ts';
 import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
+import { steerByFlow } from './steering.ts';
 
 export type UplinkKind = 'redirect' | 'udp' | 'raw';
 
@@ -274,6 +275,7 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
   const { local, port } = request;
   const nic = request.nic!;
   const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
+  steerByFlow(tap);
   const tapIndex = libc.ifIndex(tap.name);
   let redirect: Redirect;
   try {

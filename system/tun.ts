@@ -5,6 +5,7 @@ export const TUNSETIFF = 0x400454ca;
 export const TUNSETOFFLOAD = 0x400454d0;
 export const TUNSETVNETHDRSZ = 0x400454d8;
 export const TUNSETPERSIST = 0x400454cb;
+export const TUNSETSTEERINGEBPF = 0x800454e0;
 export const TUNGETIFF = 0x800454d2;
 export const TUNGETDEVNETNS = 0x54e3;
 export const SIOCGIFHWADDR = 0x8927;
@@ -80,6 +81,13 @@ export function closeTap(tap: TapDevice): void {
 export function setPersistent(tap: TapDevice, persistent: boolean): void {
   const result = libc.ioctlValue(tap.queues[0], TUNSETPERSIST, persistent ? 1 : 0);
   libc.check(result, tap.name, 'TUNSETPERSIST');
+}
+
+/** A loaded socket filter says which queue a packet goes to (Linux 4.16). The TAP keeps the program. */
+export function setSteering(tap: TapDevice, program: number): void {
+  const argument = Buffer.alloc(4);
+  argument.writeInt32LE(program);
+  libc.check(libc.ioctl(tap.queues[0], TUNSETSTEERINGEBPF, argument), tap.name, 'TUNSETSTEERINGEBPF');
 }
 
 /** The TAP's name as it is now, renamed or moved to another namespace; undefined when it was deleted. */

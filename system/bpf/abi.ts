@@ -49,6 +49,7 @@ export const TC_ACT_SHOT = 2;
 export const TC_ACT_REDIRECT = 7;
 export const TCX_NEXT = -1;
 
+export const PROGRAM_SOCKET_FILTER = 1;
 export const PROGRAM_SCHED_CLS = 3;
 /** Kinds of attachment. Linux 6.6. */
 export const TCX_INGRESS = 46;

@@ -32,14 +32,14 @@ const LOG_BYTES = 1 << 20;
 const VERBOSE = 1;
 
 /**
- * Loads a tc program for one kind of attachment (TCX_INGRESS, TCX_EGRESS). Returns its descriptor, which the caller closes; what
+ * Loads a program: by default a tc program for one kind of attachment (TCX_INGRESS, TCX_EGRESS). Returns its descriptor, which the caller closes; what
  * it is attached to keeps the program. Throws a VerifierError when the kernel refuses the program, a SystemError when it lets us
  * load none.
  */
-export function loadProgram(program: Program, attachType: number): number {
+export function loadProgram(program: Program, attachType: number, type = PROGRAM_SCHED_CLS): number {
   const { name, instructions } = program;
   const attributes = new Attributes()
-    .set(LOAD_TYPE, PROGRAM_SCHED_CLS)
+    .set(LOAD_TYPE, type)
     .set(LOAD_COUNT, instructions.length / INSTRUCTION)
     .point(LOAD_INSTRUCTIONS, instructions)
     .point(LOAD_LICENSE, LICENSE)

@@ -25,6 +25,7 @@ const NUMBERS: Readonly<Record<string, readonly [ours: unknown, x64: number, arm
   bpf: [libc.BPF_SYSCALL, 321, 280, 'arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h'],
   ...both('include/uapi/linux/if_tun.h', {
     TUNSETIFF: [tun.TUNSETIFF, ioctl(1, 'T', 202, 4)],
+    TUNSETSTEERINGEBPF: [tun.TUNSETSTEERINGEBPF, ioctl(2, 'T', 224, 4)],
     TUNSETPERSIST: [tun.TUNSETPERSIST, ioctl(1, 'T', 203, 4)],
     TUNSETOFFLOAD: [tun.TUNSETOFFLOAD, ioctl(1, 'T', 208, 4)],
     TUNGETIFF: [tun.TUNGETIFF, ioctl(2, 'T', 210, 4)],
