@@ -20,6 +20,7 @@ const programs = {
     etcd: 'etcd-server',
     openssl: 'openssl',
     '/usr/lib/cni/bridge': 'containernetworking-plugins',
+    'ovs-vswitchd': 'openvswitch-switch',
   },
   // Without Open vSwitch, whose package starts daemons: a benchmark skips it, and says how to have it.
   bench: { sockperf: 'sockperf', ethtool: 'ethtool', iptables: 'iptables' },

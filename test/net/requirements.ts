@@ -5,6 +5,15 @@ import { accessSync, constants, existsSync } from 'node:fs';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 
 export type Requirement = 'kernel-vxlan' | 'tun' | 'iperf3' | 'tshark' | 'tcpdump' | 'ethtool' | 'iptables' | 'cni';
+export type Requirement =
+  | 'kernel-vxlan'
+  | 'tun'
+  | 'iperf3'
+  | 'tshark'
+  | 'tcpdump'
+  | 'ethtool'
+  | 'iptables'
+  | 'ovs-vswitchd';
 
 /**
  * `{ skip: lacking('kernel-vxlan', 'iperf3') }`: false when the machine has it all, otherwise the reason for the skip.
