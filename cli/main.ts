@@ -20,6 +20,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   monitor: () => import('./monitor.ts'),
   explain: () => import('./explain.ts'),
   flannel: () => import('./flannel.ts'),
+  doctor: () => import('./doctor.ts'),
   cleanup: () => import('./cleanup.ts'),
   lab: () => import('./lab.ts'),
 };
@@ -35,6 +36,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   monitor    what happens, as it happens: MACs learned, moved, aged, changed
   explain    packets of a capture byte by byte: every field with its meaning and RFC section
   flannel    the node agent of a flannel cluster, instead of flanneld
+  doctor     what this machine offers, what is in the way, and what to do about it
   cleanup    remove what a killed daemon has left behind
   lab        two nodes in network namespaces, pod to pod over VXLAN: see it work
 Each has --help. Options may stand before the command or after it, as with ip: uvxlan -j fdb show.

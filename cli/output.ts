@@ -19,6 +19,10 @@ export function yellow(text: string): string {
   return coloured ? `\x1b[33m${text}\x1b[39m` : text;
 }
 
+export function green(text: string): string {
+  return coloured ? `\x1b[32m${text}\x1b[39m` : text;
+}
+
 export function red(text: string): string {
   return coloured ? `\x1b[31m${text}\x1b[39m` : text;
 }

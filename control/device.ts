@@ -11,7 +11,7 @@ import type { DeviceConfig } from './fields.ts';
 import { Host, type Link } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 import { CommandError, type LinkRecord, vxlanInfo } from './protocol.ts';
-import { steerByFlow } from './steering.ts';
+import { steering } from './steering.ts';
 import type { Uplink } from './uplinks.ts';
 
 /**
@@ -83,7 +83,7 @@ export class VxlanDevice {
   ): Promise<VxlanDevice> {
     const left = config.persist && (await refuseForeign(host, config.name));
     const tap = createTap(config.name, uplink.specs.length, VNET_PLAIN, overlayOffloads(capabilities), config.persist);
-    steerByFlow(tap);
+    steering()?.device(tap);
     const device = new VxlanDevice(index, config, place, uplink, tap, host);
     try {
       // A TAP that is given its own MAC once more forgets its permanent neighbours (Linux: neigh_changeaddr).

@@ -4,7 +4,7 @@ import { attachTcx } from '../system/bpf/link.ts';
 import * as libc from '../system/libc.ts';
 import type { Host, Link } from './host.ts';
 import { receiveProgram, sendProgram } from './redirect-programs.ts';
-import { addFilters, deleteFilters, type Filters } from './traffic-control.ts';
+import { addFilters, deleteFilters, type Filters, lackFilters } from './traffic-control.ts';
 
 /**
  * The redirect uplink's redirection:
@@ -62,6 +62,20 @@ export async function attachRedirect(host: Host, options: RedirectOptions): Prom
 export async function detachRedirect(host: Host, redirect: Redirect): Promise<void> {
   if ('links' in redirect) for (const fd of redirect.links.splice(0)) libc.close(fd);
   else await deleteFilters(host, redirect.filters);
+}
+
+/**
+ * Puts a redirection back that somebody has removed a part of; undefined when nothing is missing. Only tc filters can go by
+ * themselves: a link is held by its descriptor.
+ */
+export async function mendRedirect(
+  host: Host,
+  redirect: Redirect,
+  options: RedirectOptions,
+): Promise<Redirect | undefined> {
+  if ('links' in redirect || !(await lackFilters(host, redirect.filters))) return undefined;
+  await detachRedirect(host, redirect);
+  return attachRedirect(host, options);
 }
 
 /** Descriptors of the two links. */

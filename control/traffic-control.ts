@@ -82,6 +82,16 @@ export async function deleteFilters(host: Host, { uplink, nicIndex, nicMac, ...c
   }
 }
 
+/** Whether somebody has removed one of them; devices that are gone are others' to notice. */
+export async function lackFilters(host: Host, { uplink, nicIndex, ...cookies }: Filters): Promise<boolean> {
+  const links = await host.links();
+  const nic = links.find((link) => link.ifindex === nicIndex);
+  if (!nic || !links.some((link) => link.name === uplink)) return false;
+  const has = async (dev: string, cookie: string) =>
+    (await filters(host, dev, 'ingress')).some((filter) => cookieOf(filter) === cookie);
+  return !((await has(nic.name, cookies.nicCookie)) && (await has(uplink, cookies.uplinkCookie)));
+}
+
 /**
  * Removes what uvxlan processes that were killed have left in this namespace: filters of ours whose uplink TAP is gone (it
  * goes with its process), and clsact qdiscs of ours without filters. Returns a line for each thing removed.

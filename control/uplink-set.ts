@@ -3,6 +3,7 @@ import { clear, FIRST_UPLINK_SCOPE } from '../dataplane/counters.ts';
 import type { WorkerPool } from '../dataplane/pool.ts';
 import type { Capabilities } from '../system/capabilities.ts';
 import type { VxlanDevice } from './device.ts';
+import { FilterWatch } from './filter-watch.ts';
 import type { Host, Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
 import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
@@ -32,6 +33,7 @@ export class UplinkSet {
   /** By what makes devices share one. */
   readonly #uplinks = new Map<string, Uplink>();
   readonly #policies: PolicyWatch;
+  readonly #filters: FilterWatch;
   /** Uplinks whose NIC is not there. */
   readonly #stranded = new WeakSet<Uplink>();
   #remotesTimer: NodeJS.Timeout | undefined;
@@ -42,6 +44,9 @@ export class UplinkSet {
       // A turn that does not come any more is the daemon's end.
       onChange: (change) => void options.inTurn(() => this.#followPolicies(change)).catch(() => {}),
       onNote: options.log,
+    });
+    this.#filters = new FilterWatch(options.host.iproute.prefix, () => {
+      options.inTurn(() => this.#mendFilters()).catch(({ message }: Error) => options.log(message));
     });
   }
 
@@ -82,6 +87,7 @@ export class UplinkSet {
 
   stopWatching(): void {
     this.#policies.stop();
+    this.#filters.stop();
     clearTimeout(this.#remotesTimer);
   }
 
@@ -106,6 +112,7 @@ export class UplinkSet {
       throw error;
     }
     this.#uplinks.set(key, uplink);
+    if (uplink.mend) this.#filters.start();
     for (const note of uplink.notes) log(note);
     this.#warn(uplink, uplink.policies);
     if (mayRedirect(wish)) this.#policies.follow(key, tunnelOf(wish, wish.remotes ?? []), uplink.policies);
@@ -157,6 +164,16 @@ export class UplinkSet {
     await this.#replace(uplink, await this.#open(key, { ...wish, remotes: this.#remotes(uplink) }));
     this.#stranded.delete(uplink);
     this.#options.log(`uplink ${uplink.kind} on ${request.nic!.name} was taken away by somebody, and is there again`);
+  }
+
+  async #mendFilters(): Promise<void> {
+    for (const { mend, request } of this.#uplinks.values()) {
+      if (await mend?.()) {
+        this.#options.log(
+          `tc filters of uplink redirect on ${request.nic!.name} were removed by somebody, and are there again`,
+        );
+      }
+    }
   }
 
   /** Only who has asked for redirect gets past a policy, and is told so. */

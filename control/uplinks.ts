@@ -13,8 +13,8 @@ import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
 import { findPolicies, type Policy, policySentence, type Tunnel } from './policies.ts';
 import { probeRedirect } from './probe.ts';
-import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
-import { steerByFlow } from './steering.ts';
+import { attachRedirect, detachRedirect, mendRedirect, type Redirect } from './redirect.ts';
+import { steering } from './steering.ts';
 
 export type UplinkKind = 'redirect' | 'udp' | 'raw';
 
@@ -56,6 +56,8 @@ export interface Uplink {
   readonly receiveLink?: number | undefined;
   /** What each worker gets. */
   readonly specs: readonly UplinkSpec[];
+  /** Puts back what somebody has removed of the redirection's tc filters, and tells whether anything was; undefined without filters. */
+  readonly mend?: (() => Promise<boolean>) | undefined;
   close(): Promise<void>;
 }
 
@@ -101,12 +103,14 @@ export async function openUplink(
     const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
     if (kind !== 'raw') openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, policies, notes, request, sockets, capabilities };
+    if (kind === 'udp') steering()?.sockets(sockets.receivers, familyOf(request.local));
     if (kind !== 'redirect') return socketUplink(kind, common);
     try {
       return await redirectUplink(host, common);
     } catch (error) {
       if (request.choice !== 'auto') throw error;
       openSenders(sockets.senders, SENDERS - SENDERS_VIA_HOST, request);
+      steering()?.sockets(sockets.receivers, familyOf(request.local));
       return socketUplink('udp', { ...common, reason: `redirect does not work here: ${(error as Error).message}` });
     }
   } catch (error) {
@@ -186,14 +190,15 @@ function sourcePortRange([low, high]: readonly [number, number]): [number, numbe
   return [first, last];
 }
 
-interface Choice {
+export interface Choice {
   readonly kind: UplinkKind;
   readonly reason: string;
   readonly policies?: readonly Policy[];
   readonly notes?: readonly string[];
 }
 
-async function choose(host: Host, capabilities: Capabilities, request: UplinkRequest): Promise<Choice> {
+/** The kind that a request gets on this host, and why. Throws when the kind asked for does not work. */
+export async function choose(host: Host, capabilities: Capabilities, request: UplinkWish): Promise<Choice> {
   const { choice, nic, port } = request;
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   if (choice === 'raw') {
@@ -275,15 +280,23 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
   const { local, port } = request;
   const nic = request.nic!;
   const tap: TapDevice = createTap('uvxup%d', sockets.receivers.length, VNET_TUNNEL, uplinkOffloads(capabilities));
-  steerByFlow(tap);
+  steering()?.uplink(tap, familyOf(local));
   const tapIndex = libc.ifIndex(tap.name);
+  const options = { nic: nic.name, uplink: tap.name, local, port, tcx: capabilities.tcx };
   let redirect: Redirect;
   try {
-    redirect = await attachRedirect(host, { nic: nic.name, uplink: tap.name, local, port, tcx: capabilities.tcx });
+    redirect = await attachRedirect(host, options);
   } catch (error) {
     closeTap(tap);
     throw error;
   }
+  const mend = async () => {
+    const links = await host.links();
+    const nicName = links.find(({ ifindex }) => ifindex === nic.ifindex)?.name; // it may have another one by now
+    const mended = nicName && (await mendRedirect(host, redirect, { ...options, nic: nicName }));
+    if (mended) redirect = mended;
+    return Boolean(mended);
+  };
   const specs = sockets.receivers.map((receiver, worker) => ({
     ...spec(index, request, capabilities, sockets, receiver),
     kind: 'redirect' as const,
@@ -302,6 +315,7 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
     tapIndex,
     receiveLink: 'links' in redirect ? redirect.links[1] : undefined,
     specs,
+    mend: capabilities.tcx ? undefined : mend,
     async close() {
       try {
         await detachRedirect(host, redirect);

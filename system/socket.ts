@@ -46,6 +46,7 @@ export const SOL_SOCKET = 1;
 export const SO_NO_CHECK = 11;
 export const SO_REUSEPORT = 15;
 export const SO_BINDTODEVICE = 25;
+export const SO_ATTACH_REUSEPORT_EBPF = 52;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 /** Nine u32 (SK_MEMINFO_*, include/uapi/linux/sock_diag.h). */
@@ -117,6 +118,11 @@ export function openUdpSocket(options: UdpSocketOptions): number {
     throw error;
   }
   return fd;
+}
+
+/** A loaded socket filter says which of the sockets that share a port gets a packet, counted in the order in which they were bound. */
+export function steerSockets(oneOfThem: number, program: number): void {
+  setOption(oneOfThem, 'UDP sockets', SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program);
 }
 
 /**

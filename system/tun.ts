@@ -84,7 +84,7 @@ export function setPersistent(tap: TapDevice, persistent: boolean): void {
 }
 
 /** A loaded socket filter says which queue a packet goes to (Linux 4.16). The TAP keeps the program. */
-export function setSteering(tap: TapDevice, program: number): void {
+export function steerTap(tap: TapDevice, program: number): void {
   const argument = Buffer.alloc(4);
   argument.writeInt32LE(program);
   libc.check(libc.ioctl(tap.queues[0], TUNSETSTEERINGEBPF, argument), tap.name, 'TUNSETSTEERINGEBPF');

@@ -43,6 +43,9 @@ export const ROOM_ENCAP_UDP = 1n << 4n;
 export const ROOM_ENCAP_ETHERNET = (1n << 6n) | (14n << 56n);
 /** skb_load_bytes(skb, offset, to, length): 0, or negative when the packet ends before. Finds bytes outside the linear area too. */
 export const HELPER_SKB_LOAD_BYTES = 26;
+/** The same with where the offset counts from: RELATIVE_TO_NETWORK, the IP header (Linux 4.18). */
+export const HELPER_SKB_LOAD_BYTES_RELATIVE = 68;
+export const RELATIVE_TO_NETWORK = 1;
 
 /** Results: drop the packet; do as redirect() was told; let the next program on the hook decide, and after the last one tc and the stack. */
 export const TC_ACT_SHOT = 2;

@@ -10,6 +10,7 @@ import { introduce, type UvxlanVtep, uvxlan, uvxlanUp, type Vtep } from '../../c
 import type { LinkRecord } from '../../control/protocol.ts';
 import { LEFT, pair, resolved, UPLINKS, vtep } from './pair.ts';
 import { lacking } from './requirements.ts';
+import { assertBalanced, restingStats } from './stats.ts';
 import { cpuShare, runtimeFiles, type Traces, traces } from './traces.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
@@ -142,6 +143,28 @@ for (const uplink of UPLINKS) {
     assert.deepEqual(traces(left.host), UNTOUCHED);
   });
 }
+
+test('without TCX, filters and qdiscs that somebody removes are put back', options, async (t) => {
+  const { left } = await pair(t, 'redirect', 'kernel', { own: 'workers 2 --without tcx' });
+  const tap = left.host.ipJson<{ ifname: string }[]>('link show').find(({ ifname }) => ifname.startsWith('uvxup'))!;
+  const before = traces(left.host).filters.length;
+  for (const removed of [
+    'filter del dev eth0 ingress',
+    'qdisc del dev eth0 clsact',
+    `qdisc del dev ${tap.ifname} clsact`,
+  ]) {
+    left.host.exec(`tc ${removed}`);
+    await eventually(`filters are there again: ${removed}`, () => traces(left.host).filters.length === before);
+    await carries(left);
+  }
+  assert.match(
+    left.daemon.output,
+    /tc filters of uplink redirect on eth0 were removed by somebody, and are there again/,
+  );
+  assertBalanced(await restingStats(left.host));
+  assert.deepEqual(await left.daemon.stop('SIGTERM', 2_000), { status: 0, signal: null });
+  assert.deepEqual(traces(left.host), UNTOUCHED);
+});
 
 test('the NIC down and up again, and deleted', options, async (t) => {
   for (const uplink of UPLINKS) {
