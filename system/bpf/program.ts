@@ -32,9 +32,9 @@ const LOG_BYTES = 1 << 20;
 const VERBOSE = 1;
 
 /**
- * Loads a program: by default a tc program for one kind of attachment (TCX_INGRESS, TCX_EGRESS). Returns its descriptor, which the caller closes; what
- * it is attached to keeps the program. Throws a VerifierError when the kernel refuses the program, a SystemError when it lets us
- * load none.
+ * Loads a program: by default a tc program, for one kind of attachment (TCX_INGRESS, TCX_EGRESS). Returns its descriptor, which the
+ * caller closes; what it is attached to keeps the program. Throws a VerifierError when the kernel refuses the program, a SystemError
+ * when it lets us load none.
  */
 export function loadProgram(program: Program, attachType: number, type = PROGRAM_SCHED_CLS): number {
   const { name, instructions } = program;

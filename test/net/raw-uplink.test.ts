@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import test from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import { LEFT, RIGHT } from './pair.ts';
@@ -62,6 +63,7 @@ for (const [family, peer] of [
     const mtu = 1500 - overhead;
     assert.equal(left.host.ipJson<{ mtu: number }[]>('link show dev flannel.1')[0]!.mtu, mtu);
     for (const [index, address] of right.addresses.entries()) {
+      await eventually('an answer', async () => (await ping(left.host, address, { count: 1 })).received === 1);
       const size = mtu - 28 - 20 * index;
       const { received } = await ping(left.host, address, { count: 5, interval: 0.01, size, dontFragment: true });
       assert.equal(received, 5, `${size} bytes to ${address}`);
