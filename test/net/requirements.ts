@@ -4,7 +4,6 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 
-export type Requirement = 'kernel-vxlan' | 'tun' | 'iperf3' | 'tshark' | 'tcpdump' | 'ethtool' | 'iptables' | 'cni';
 export type Requirement =
   | 'kernel-vxlan'
   | 'tun'
@@ -13,6 +12,7 @@ export type Requirement =
   | 'tcpdump'
   | 'ethtool'
   | 'iptables'
+  | 'cni'
   | 'ovs-vswitchd';
 
 /**
