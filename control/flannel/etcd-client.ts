@@ -27,6 +27,12 @@ export interface KeyEvent {
   readonly kv: KeyValue;
 }
 
+/** A point in the history of a cluster: its id, and the revision of all of its keys. */
+export interface Position {
+  readonly cluster: string;
+  readonly revision: bigint;
+}
+
 /** The server answered and refused, or answered what is no answer. `code` is gRPC's. */
 export class EtcdError extends Error {
   readonly code: number;
@@ -37,8 +43,8 @@ export class EtcdError extends Error {
   }
 }
 
-/** The revision to watch from has been compacted away: list again. */
-export class CompactedError extends Error {}
+/** The history that was to be followed is not there: compacted away, or another one (a backup was restored). List again. */
+export class LostHistoryError extends Error {}
 
 const UNKNOWN = 2;
 const FAILED_PRECONDITION = 9;
@@ -71,9 +77,9 @@ export class EtcdClient {
   }
 
   /** All keys that begin with this, or the one. */
-  async range(key: string, isPrefix: boolean, signal: AbortSignal): Promise<{ kvs: KeyValue[]; revision: string }> {
+  async range(key: string, isPrefix: boolean, signal: AbortSignal): Promise<{ kvs: KeyValue[]; at: Position }> {
     const { kvs, header } = await this.#call('/v3/kv/range', rangeOf(key, isPrefix), signal);
-    return { kvs: list(kvs).map(toKeyValue), revision: textOf(isMap(header) ? header.revision : undefined) };
+    return { kvs: list(kvs).map(toKeyValue), at: positionOf(header) };
   }
 
   /** Puts a key if it is as it was, that is, at this revision; "0": not there. Whether it did. `lease` "0" is none. */
@@ -110,34 +116,39 @@ export class EtcdClient {
   }
 
   /**
-   * Changes of keys with this prefix from a revision on, batch by batch as they come, each with the revision after it; the first,
-   * empty, when the watch stands. Ends when the server ends it. Throws CompactedError.
+   * Changes of keys with this prefix after a position, batch by batch as they come, each with the position that it leads to; the first, empty,
+   * when the watch stands. Ends when the server ends it. Throws LostHistoryError.
    */
   async *watch(
     prefix: string,
-    from: string,
+    after: Position,
     signal: AbortSignal,
-  ): AsyncGenerator<{ events: KeyEvent[]; next: string }> {
-    const body = JSON.stringify({ create_request: { ...rangeOf(prefix, true), start_revision: from } });
-    const request = { method: 'POST', path: '/v3/watch', body, signal };
+  ): AsyncGenerator<{ events: KeyEvent[]; at: Position }> {
+    const create = { ...rangeOf(prefix, true), start_revision: String(after.revision + 1n) };
+    const request = { method: 'POST', path: '/v3/watch', body: JSON.stringify({ create_request: create }), signal };
     const lines = await this.#authenticated(signal, async () => {
       const { status, lines } = await this.#anywhere(signal, (member) => member.stream(request, SILENCE));
       if (status !== 200) throw refusal(status, (await lines.next()).value ?? '');
       return lines;
     });
-    let next = from;
+    let at = after;
     for await (const line of lines) {
       const answer = parse(line);
       if (answer.error !== undefined) throw refusal(500, line);
       const result = isMap(answer.result) ? answer.result : {};
-      if (result.compact_revision !== undefined && result.compact_revision !== '0') {
-        throw new CompactedError(`revision ${from} has been compacted away`);
+      if (textOf(result.compact_revision ?? '0') !== '0') {
+        throw new LostHistoryError(`revision ${after.revision} has been compacted away`);
       }
       if (result.canceled === true) throw this.#cancelled(textOf(result.cancel_reason ?? ''));
+      const { cluster, revision } = positionOf(result.header);
+      if (cluster !== at.cluster || revision < at.revision) {
+        throw new LostHistoryError(`it is another cluster, or an older state of it, than before`);
+      }
       const events = list(result.events).map(toEvent);
+      // Not the header's revision: events before it may still be on their way.
       const last = events.at(-1);
-      if (last) next = String(BigInt(last.kv.modRevision) + 1n);
-      yield { events, next };
+      if (last) at = { cluster, revision: BigInt(last.kv.modRevision) };
+      yield { events, at };
     }
   }
 
@@ -231,6 +242,11 @@ function parse(text: string): Record<string, unknown> {
   }
   if (!isMap(value)) throw new EtcdError('etcd answered what is no JSON object', UNKNOWN);
   return value;
+}
+
+function positionOf(header: unknown): Position {
+  const { cluster_id, revision } = isMap(header) ? header : {};
+  return { cluster: textOf(cluster_id), revision: BigInt(textOf(revision)) };
 }
 
 function list(value: unknown): Record<string, unknown>[] {

@@ -1,4 +1,5 @@
 import { FaultLog } from './faults.ts';
+import { HttpError } from './http.ts';
 import { type Lease, sameLease } from './lease.ts';
 import { Peers } from './peers.ts';
 import type { SourceListener } from './source.ts';
@@ -10,6 +11,7 @@ export class Feed {
   #listener: SourceListener | undefined;
   #own: Lease | undefined;
   #listed = false;
+  #problem: string | null = null;
 
   constructor(log: (line: string) => void) {
     this.faults = new FaultLog(log);
@@ -18,6 +20,23 @@ export class Feed {
 
   get own(): Lease | undefined {
     return this.#own;
+  }
+
+  /** Why the server does not answer as it should; null when it does. */
+  get problem(): string | null {
+    return this.#problem;
+  }
+
+  answered(server: string): void {
+    this.#problem = null;
+    this.faults.clear('server', `${server} answers again`);
+  }
+
+  failed(error: unknown): void {
+    const message = (error as Error).message ?? String(error);
+    this.#problem = message;
+    const kind = error instanceof HttpError ? 'unreachable' : 'answer';
+    this.faults.note(kind, 'server', `${message}: what is known stays, asking again`);
   }
 
   open(listener: SourceListener): void {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { StringDecoder } from 'node:string_decoder';
@@ -111,24 +112,24 @@ export class HttpClient {
   }
 
   #open({ method, path, headers, body, signal }: HttpRequest, limit: AbortSignal): Promise<IncomingMessage> {
-    const { headers: ours, ca, cert, key, insecure, servername } = this.#credentials();
     const isTls = this.base.protocol === 'https:';
-    const open = isTls ? httpsRequest : httpRequest;
     const url = `${this.base.origin}${this.base.pathname.replace(/\/$/, '')}${path}`;
-    return new Promise((resolve, reject) => {
+    return new Promise<IncomingMessage>((resolve, reject) => {
+      const { headers: ours, insecure, ...tls } = this.#credentials();
       const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-      const tls = isTls ? { ca, cert, key, servername, rejectUnauthorized: !insecure } : {};
-      const request = open(url, {
+      const request = (isTls ? httpsRequest : httpRequest)(url, {
         method,
         agent: this.#agent,
         headers: { accept: 'application/json', ...length, ...headers, ...ours },
         signal: limit,
-        ...tls,
+        ...(isTls && { ...tls, rejectUnauthorized: !insecure }),
       });
       request.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE));
       request.on('response', resolve);
-      request.on('error', (error) => reject(this.#failure(error, signal)));
+      request.on('error', reject);
       request.end(body);
+    }).catch((error) => {
+      throw this.#failure(error, signal);
     });
   }
 
@@ -143,29 +144,11 @@ export class HttpClient {
   }
 }
 
-/** Growing pauses between attempts: each about twice as long as the last, up to a limit, and by up to half shorter by chance. */
-export class Backoff {
-  readonly #first: number;
-  readonly #longest: number;
-  readonly #random: () => number;
-  #next: number;
-
-  /** In milliseconds. */
-  constructor(first: number, longest: number, random: () => number = Math.random) {
-    this.#first = first;
-    this.#longest = longest;
-    this.#random = random;
-    this.#next = first;
-  }
-
-  /** Milliseconds to wait now. */
-  pause(): number {
-    const pause = this.#next * (1 - this.#random() / 2);
-    this.#next = Math.min(this.#next * 2, this.#longest);
-    return pause;
-  }
-
-  reset(): void {
-    this.#next = this.#first;
+/** The text of a file that credentials stand in. Throws HttpError. */
+export function readCredential(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new HttpError(`cannot read ${file} (${(error as NodeJS.ErrnoException).code})`);
   }
 }

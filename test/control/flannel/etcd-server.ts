@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { EtcdClient } from '../../../control/flannel/etcd-client.ts';
+import { EtcdClient, EtcdError } from '../../../control/flannel/etcd-client.ts';
 import { until } from './listener.ts';
 
 /** A real etcd on loopback, with its data in a directory of its own, for the length of a test. */
@@ -55,12 +55,9 @@ export class EtcdServer {
       stdio: ['ignore', 'ignore', 'inherit'],
       env: { PATH: process.env.PATH },
     });
-    await until('etcd answers', () =>
-      this.client.range('/', false, this.signal).then(
-        () => true,
-        () => false,
-      ),
-    );
+    // A refusal is an answer.
+    const answers = () => this.client.range('/', false, this.signal).catch((error) => error instanceof EtcdError);
+    await until('etcd answers', answers);
   }
 
   /** As kill -9. */
@@ -87,8 +84,8 @@ export class EtcdServer {
 
   /** Forgets all older revisions. */
   async compact(): Promise<void> {
-    const { revision } = await this.client.range('/', false, this.signal);
-    await this.post('/v3/kv/compaction', { revision, physical: true });
+    const { at } = await this.client.range('/', false, this.signal);
+    await this.post('/v3/kv/compaction', { revision: String(at.revision), physical: true });
   }
 
   /** Asks what the product never does. */
