@@ -56,8 +56,9 @@ const IOVECS_BYTES = (MAX_MERGED + 1) * IOVEC;
 const MAX_BYTES = 65535 - 60;
 
 export class Coalescer {
+  /** A recorder may stand in front of it. */
+  port: Port;
   readonly #memory: PacketMemory;
-  readonly #port: Port;
   readonly #sum: Sum;
   readonly #counters: Float64Array;
   readonly #scope: number;
@@ -82,7 +83,7 @@ export class Coalescer {
 
   constructor(memory: PacketMemory, port: Port, sum: Sum, counters: Float64Array, scope: number, mergeUdp: boolean) {
     this.#memory = memory;
-    this.#port = port;
+    this.port = port;
     this.#sum = sum;
     this.#counters = counters;
     this.#scope = scope;
@@ -381,11 +382,11 @@ export class Coalescer {
     const counters = this.#counters;
     const scope = this.#scope;
     counters[scope + COUNTER.rx_writes]++;
-    if (this.#port.writev(this.#iovecs, iovecs) >= 0) {
+    if (this.port.writev(this.#iovecs, iovecs) >= 0) {
       counters[scope + COUNTER.rx_frames] += frames;
       counters[scope + COUNTER.rx_bytes] += bytes;
     } else {
-      const errno = this.#port.errno();
+      const errno = this.port.errno();
       if (errno !== libc.EIO) counters[scope + RX_ERRNO] = errno;
       counters[scope + (errno === libc.EIO ? COUNTER.rx_device_down : COUNTER.rx_device_error)] += frames;
     }

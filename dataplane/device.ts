@@ -41,10 +41,11 @@ export class Device {
   readonly vni: number;
   /** First word of its block of counters. */
   readonly scope: number;
+  // In front of these three a recorder may stand.
   /** The worker's queue of its TAP. */
-  readonly tap: Port;
-  readonly coalescer: Coalescer;
-  readonly uplink: Uplink;
+  tap: Port;
+  coalescer: Pick<Coalescer, 'add' | 'pass' | 'flush' | 'close'>;
+  uplink: Uplink;
   readonly #records: Int32Array;
 
   constructor(

@@ -1,4 +1,5 @@
 /** A worker on the main thread, between events: for the `raw` uplink, whose package works nowhere else. */
+import type { TapSpec } from './record/tap.ts';
 import type { DeviceSpec, Shared, UplinkSpec } from './task.ts';
 import { RawPort } from './uplink/raw-port.ts';
 import { Worker } from './worker.ts';
@@ -41,6 +42,14 @@ export class MainThreadWorker {
 
   removeDevice(index: number): void {
     this.#worker.removeDevice(index);
+  }
+
+  listen(spec: TapSpec): void {
+    this.#worker.listen(spec);
+  }
+
+  unlisten(id: number): void {
+    this.#worker.unlisten(id);
   }
 
   stop(): void {

@@ -7,6 +7,8 @@ import { allocateCounters } from './counters.ts';
 import { DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
+import { MOST_TAPS } from './record/recorder.ts';
+import type { TapSpec } from './record/tap.ts';
 import { allocateReports, ReportReader } from './reports.ts';
 import {
   CONTROL_FAIL,
@@ -61,6 +63,7 @@ export class WorkerPool {
   /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
   readonly #uplinks = new Map<number, readonly UplinkSpec[]>();
   readonly #devices = new Map<number, readonly DeviceSpec[]>();
+  readonly #taps = new Map<number, readonly TapSpec[]>();
   /** Raw uplinks and their devices are the main thread's own. */
   #mainThread: MainThreadWorker | undefined;
   readonly #raw = new Set<number>();
@@ -116,7 +119,11 @@ export class WorkerPool {
   /** One spec a worker. Resolves when all workers have it; so do the others. */
   async addUplink(specs: readonly UplinkSpec[]): Promise<void> {
     if (specs[0].kind === 'raw') {
-      this.#mainThread ??= new MainThreadWorker(this.#options.workers, this.#shared, this.#options.onFailure);
+      if (!this.#mainThread) {
+        const { workers, onFailure } = this.#options;
+        this.#mainThread = new MainThreadWorker(workers, this.#shared, onFailure);
+        for (const taps of this.#taps.values()) this.#mainThread.listen(taps[workers]);
+      }
       this.#mainThread.addUplink(specs[0]);
       this.#raw.add(specs[0].index);
       return;
@@ -153,6 +160,26 @@ export class WorkerPool {
     await this.#tellAll(() => ({ removeDevice: index }));
   }
 
+  /** Shows packets to a listener: one spec, with a ring of its own, for each worker and for the main thread. Throws FilterError. */
+  async listen(specs: readonly TapSpec[]): Promise<void> {
+    const { id } = specs[0];
+    if (this.#taps.size >= MOST_TAPS) throw new RangeError(`more than ${MOST_TAPS} captures at a time`);
+    this.#taps.set(id, specs);
+    this.#mainThread?.listen(specs[this.#workers.length]);
+    try {
+      await this.#tellAll((worker) => ({ listen: specs[worker] }));
+    } catch (error) {
+      await this.unlisten(id);
+      throw error;
+    }
+  }
+
+  async unlisten(id: number): Promise<void> {
+    if (!this.#taps.delete(id)) return;
+    this.#mainThread?.unlisten(id);
+    await this.#tellAll(() => ({ unlisten: id }));
+  }
+
   /** Makes a worker fail once, for tests of recovery. */
   fail(worker: number): void {
     Atomics.store(this.#control, CONTROL_FAIL + worker, 1);
@@ -184,6 +211,7 @@ export class WorkerPool {
         messages: port2,
         uplinks: specs(this.#uplinks),
         devices: specs(this.#devices),
+        taps: specs(this.#taps),
       };
       // It begins with all that there is, so what was asked of its predecessor is done.
       for (const { resolve } of state.waiting.values()) resolve();

@@ -1,6 +1,7 @@
 /** What passes between the main thread and a worker. */
 import type { MessagePort } from 'node:worker_threads';
 import type { MemoryShare } from './memory.ts';
+import type { TapSpec } from './record/tap.ts';
 import type { UplinkOffloads } from './uplink/uplink.ts';
 
 /** Control word: not 0 when workers are to end. */
@@ -65,6 +66,7 @@ export interface WorkerTask {
   readonly messages: MessagePort;
   readonly uplinks: readonly UplinkSpec[];
   readonly devices: readonly DeviceSpec[];
+  readonly taps: readonly TapSpec[];
 }
 
 /** Main thread to worker; answered by a report with the same id. */
@@ -74,7 +76,9 @@ export interface WorkerCommand {
     | { readonly addUplink: UplinkSpec }
     | { readonly removeUplink: number }
     | { readonly addDevice: DeviceSpec }
-    | { readonly removeDevice: number };
+    | { readonly removeDevice: number }
+    | { readonly listen: TapSpec }
+    | { readonly unlisten: number };
 }
 
 /** Worker to main thread: a command was carried out, or a device's TAP is gone. */

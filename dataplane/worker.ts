@@ -20,6 +20,10 @@ import { Device } from './device.ts';
 import { Encap } from './encap.ts';
 import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
+import { attach, detach } from './record/attach.ts';
+import { Recorder } from './record/recorder.ts';
+import { RecordingEncap } from './record/recording-encap.ts';
+import type { TapSpec } from './record/tap.ts';
 import { Reply } from './reply.ts';
 import { ReportWriter } from './reports.ts';
 import { SourceCheck } from './source.ts';
@@ -60,9 +64,9 @@ interface UplinkState {
   readonly uplink: Uplink;
   /** Of all uplinks of its port and family: a packet's device is found by its VNI, whatever NIC it came in on, as in the kernel. */
   readonly devices: Device[];
-  readonly decap: Decap;
+  decap: Pick<Decap, 'run'>;
   /** The slow path of a redirect uplink: fragments and all else that its filter leaves to the host's stack. */
-  readonly slow?: { readonly receiver: UdpReceiver; readonly decap: Decap };
+  readonly slow?: { readonly receiver: UdpReceiver; decap: Pick<Decap, 'run'> } | undefined;
 }
 
 export class Worker {
@@ -72,7 +76,7 @@ export class Worker {
   readonly #nextHops: Int32Array;
   readonly #records: Int32Array;
   readonly reports: ReportWriter;
-  readonly #encap: Encap;
+  #encap: Pick<Encap, 'run'>;
   readonly #sources: SourceCheck;
   readonly #index: number;
   readonly #tapArena: number;
@@ -82,6 +86,8 @@ export class Worker {
   readonly #devices: Device[] = [];
   readonly #uplinks: UplinkState[] = [];
   readonly #devicesOfPort = new Map<string, Device[]>();
+  /** While somebody listens. */
+  #recorder: Recorder | undefined;
 
   constructor(index: number, shared: Shared) {
     this.#index = index;
@@ -156,6 +162,7 @@ export class Worker {
       decap: decap(maybeUnfinished),
       slow: slow && { receiver: slow, decap: decap(true) },
     });
+    this.#attach();
   }
 
   removeUplink(index: number): void {
@@ -173,6 +180,7 @@ export class Worker {
     const device = new Device(spec.index, spec.vni, scope, tap, coalescer, state.uplink, this.#records);
     state.devices.push(device);
     this.#devices.push(device);
+    this.#attach();
   }
 
   removeDevice(index: number): void {
@@ -182,6 +190,33 @@ export class Worker {
       const [device] = devices.splice(at, 1);
       if (devices === this.#devices) device.coalescer.close();
     }
+  }
+
+  /** Somebody wants to see packets from now on. Throws FilterError. */
+  listen(spec: TapSpec): void {
+    const recorder = this.#recorder ?? new Recorder(this.memory);
+    recorder.add(spec);
+    this.#recorder = recorder;
+    this.#attach();
+  }
+
+  /** When nobody listens any more all is as it was before. */
+  unlisten(id: number): void {
+    if (this.#recorder === undefined || this.#recorder.remove(id) > 0) return;
+    this.#recorder = undefined;
+    if (this.#encap instanceof RecordingEncap) this.#encap = this.#encap.detach(this.memory);
+    detach(this.#devices, this.#uplinks);
+  }
+
+  #attach(): void {
+    const recorder = this.#recorder;
+    if (recorder === undefined) return;
+    const encap =
+      this.#encap instanceof RecordingEncap
+        ? this.#encap
+        : new RecordingEncap(this.#encap, recorder, this.#counters, this.#nextHops);
+    this.#encap = encap;
+    attach(recorder, encap, this.#counters, this.#index, this.#devices, this.#uplinks);
   }
 
   /** One round over everything that can be read; returns the packets that it moved. */
@@ -304,6 +339,8 @@ export class Worker {
     if ('addUplink' in command) this.addUplink(command.addUplink);
     else if ('addDevice' in command) this.addDevice(command.addDevice);
     else if ('removeDevice' in command) this.removeDevice(command.removeDevice);
+    else if ('listen' in command) this.listen(command.listen);
+    else if ('unlisten' in command) this.unlisten(command.unlisten);
     else this.removeUplink(command.removeUplink);
   }
 
@@ -323,6 +360,7 @@ export default function runWorker(task: WorkerTask): void {
   const worker = new Worker(task.worker, task.shared);
   for (const uplink of task.uplinks) worker.addUplink(uplink);
   for (const device of task.devices) worker.addDevice(device);
+  for (const tap of task.taps) worker.listen(tap);
   try {
     worker.run(task);
   } catch (error) {

@@ -76,7 +76,8 @@ export class FrameUplink extends Sender implements Uplink {
   readonly fds: readonly number[];
   protected readonly leavesChecksums = true;
   protected readonly isHostPath: boolean;
-  readonly #port: Port;
+  /** A recorder may stand in front of it. */
+  port: Port;
   readonly #tunnelGso: boolean;
   readonly #udpPort: number;
   readonly #firstSource: number;
@@ -96,7 +97,7 @@ export class FrameUplink extends Sender implements Uplink {
   ) {
     super(memory, sum, counters, nextHops, options.offloads, viaHost);
     this.isHostPath = options.isHostPath ?? false;
-    this.#port = port;
+    this.port = port;
     this.fds = port.fd < 0 ? [] : [port.fd];
     this.#tunnelGso = options.offloads.tunnelGso;
     this.#udpPort = options.port;
@@ -199,12 +200,12 @@ export class FrameUplink extends Sender implements Uplink {
     this.counters[this.scope + COUNTER.tx_writes]++;
     let written: number;
     if (this.iovecCount === 1) {
-      written = this.#port.write(start, this.first + this.firstLength - start);
+      written = this.port.write(start, this.first + this.firstLength - start);
     } else {
       this.memory.setIovec(this.iovecs, 0, start, this.first + this.firstLength - start);
-      written = this.#port.writev(this.iovecs, this.iovecCount);
+      written = this.port.writev(this.iovecs, this.iovecCount);
     }
-    const counter = written >= 0 ? COUNTER.tx_packets : this.reason(this.#port.errno());
+    const counter = written >= 0 ? COUNTER.tx_packets : this.reason(this.port.errno());
     this.counters[this.scope + counter] += this.count;
   }
 
@@ -216,7 +217,7 @@ export class FrameUplink extends Sender implements Uplink {
     // A read may bring a train of 64 packets. What came is delivered before much more is read: a burst of small datagrams
     // overflows its receiver's socket, which holds some 160 of them by default (2 % lost at 100,000 a second, against 0.2 %).
     for (let reads = 0; reads < batch.capacity && packets < batch.capacity && at <= end; reads++) {
-      const size = this.#port.read(at, LARGEST_FRAME);
+      const size = this.port.read(at, LARGEST_FRAME);
       if (size <= 0) break;
       packets += this.#parse(batch, at, size);
       at = (at + size + ALIGN - 1) & ~(ALIGN - 1);

@@ -6,7 +6,7 @@ import { FrameUplink, type FrameUplinkOptions } from './frame.ts';
 import type { RawPort } from './raw-port.ts';
 
 export class RawUplink extends FrameUplink {
-  readonly #port: RawPort;
+  readonly #raw: RawPort;
 
   constructor(
     port: RawPort,
@@ -17,12 +17,12 @@ export class RawUplink extends FrameUplink {
     options: FrameUplinkOptions,
   ) {
     super(port, memory, sum, counters, nextHops, options);
-    this.#port = port;
+    this.#raw = port;
     port.onRefused = (scope, errno) => this.#recount(scope, errno);
   }
 
   protected override transmitRun(): void {
-    this.#port.scope = this.scope;
+    this.#raw.scope = this.scope;
     super.transmitRun();
   }
 

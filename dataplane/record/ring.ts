@@ -1,0 +1,147 @@
+/**
+ * Recorded packets on their way from a worker to the main thread: a byte ring in shared memory, one writer, one reader. What finds no
+ * room is lost and counted; nobody waits.
+ *
+ *     word 0 HEAD (bytes written) | word 16 TAIL (bytes read) | word 32 LOST (records)      each on a cache line of its own
+ *     byte 256..  records, each a header of 64 bytes and the packet's bytes, 8-aligned; none goes around the end
+ */
+
+const HEAD = 0;
+const TAIL = 16;
+const LOST = 32;
+const DATA = 256;
+const ALIGN = 8;
+/** Bytes of a record's header. */
+export const RECORD_HEADER = 64;
+
+// Words of a record's header.
+/** Of the whole record, in bytes; negative: nothing up to the ring's end. */
+const SIZE = 0;
+/** Bits RECORD_*. */
+export const RECORD_FLAGS = 1;
+/** Index of the device, -1 when only its VNI could tell. */
+export const RECORD_DEVICE = 2;
+/** Index of the uplink, -1 on the inner side. */
+export const RECORD_UPLINK = 3;
+/** Bytes that follow, and bytes that there were. */
+export const RECORD_CAPTURED = 4;
+export const RECORD_LENGTH = 5;
+/** Two words, a float64: milliseconds since 1970. */
+export const RECORD_TIME = 6;
+/** The next hop that it was sent to, the first of several; 0 without one. */
+export const RECORD_NEXT_HOP = 8;
+/** To how many next hops. */
+export const RECORD_COPIES = 9;
+/** The counter of its drop, plus 1; 0: it was not dropped. */
+export const RECORD_DROP = 10;
+/** How many of its packets were dropped. */
+export const RECORD_DROPPED = 11;
+// Offload metadata as in a virtio header; offsets count from the first byte.
+/** Flags | GSO type << 8. */
+export const RECORD_GSO = 12;
+export const RECORD_GSO_SIZE = 13;
+export const RECORD_HEADER_LENGTH = 14;
+/** Start | offset << 16. */
+export const RECORD_CHECKSUM = 15;
+
+/** An outer packet; else an inner frame. */
+export const RECORD_OUTER = 1;
+/** From the network; else to it. */
+export const RECORD_RECEIVED = 2;
+/** The host's stack writes the outer headers, or has taken them off: the template, or nothing, stands in their place. */
+export const RECORD_VIA_HOST = 4;
+
+/** `bytes`: a power of two. */
+export function allocateRing(bytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(DATA + bytes);
+}
+
+/** The worker's side. Records are written behind HEAD and show when it is moved. */
+export class RingWriter {
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
+  readonly bytes: Uint8Array;
+  readonly #size: number;
+  #head: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+    this.floats = new Float64Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.#size = buffer.byteLength - DATA;
+    this.#head = this.words[HEAD]; // goes on where a worker that failed has ended
+  }
+
+  /** Room for a record with `captured` bytes: the first word of its header, all zero but for the size; -1 when it is lost. */
+  reserve(captured: number): number {
+    const { words } = this;
+    const size = RECORD_HEADER + ((captured + ALIGN - 1) & -ALIGN);
+    const used = (this.#head - Atomics.load(words, TAIL)) | 0;
+    let at = this.#head & (this.#size - 1);
+    const left = this.#size - at;
+    const skipped = size > left ? left : 0;
+    if (used + skipped + size > this.#size) {
+      Atomics.add(words, LOST, 1);
+      return -1;
+    }
+    if (skipped > 0) {
+      words[(DATA + at) >> 2] = -skipped;
+      at = 0;
+    }
+    this.#head = (this.#head + skipped + size) | 0;
+    const record = (DATA + at) >> 2;
+    words.fill(0, record, record + (RECORD_HEADER >> 2));
+    words[record + SIZE] = size;
+    return record;
+  }
+
+  publish(): void {
+    Atomics.store(this.words, HEAD, this.#head);
+  }
+}
+
+/** The main thread's side. */
+export class RingReader {
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
+  readonly bytes: Uint8Array;
+  readonly #size: number;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+    this.floats = new Float64Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    this.#size = buffer.byteLength - DATA;
+  }
+
+  /** Records lost so far. */
+  get lost(): number {
+    return Atomics.load(this.words, LOST) >>> 0;
+  }
+
+  /** The first word of the oldest record's header, -1 when there is none. It stays until release(). */
+  next(): number {
+    for (;;) {
+      const tail = this.words[TAIL];
+      if (tail === Atomics.load(this.words, HEAD)) return -1;
+      const record = (DATA + (tail & (this.#size - 1))) >> 2;
+      const size = this.words[record + SIZE];
+      if (size > 0) return record;
+      Atomics.store(this.words, TAIL, (tail - size) | 0);
+    }
+  }
+
+  release(record: number): void {
+    Atomics.store(this.words, TAIL, (this.words[TAIL] + this.words[record + SIZE]) | 0);
+  }
+
+  time(record: number): number {
+    return this.floats[(record + RECORD_TIME) >> 1];
+  }
+
+  /** The packet's bytes; they change after release(). */
+  packet(record: number): Uint8Array {
+    const at = record * 4 + RECORD_HEADER;
+    return this.bytes.subarray(at, at + this.words[record + RECORD_CAPTURED]);
+  }
+}

@@ -1,0 +1,141 @@
+/** One listener: what it wants to see, and the ring that takes it to the main thread. */
+import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
+import { get24 } from '../../wire/bytes.ts';
+import { ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../../wire/ethernet.ts';
+import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, VXLAN_VNI } from '../../wire/vxlan.ts';
+import type { PacketMemory } from '../memory.ts';
+import type { Pieces } from './pieces.ts';
+import {
+  RECORD_CAPTURED,
+  RECORD_CHECKSUM,
+  RECORD_DEVICE,
+  RECORD_DROP,
+  RECORD_DROPPED,
+  RECORD_FLAGS,
+  RECORD_GSO,
+  RECORD_GSO_SIZE,
+  RECORD_HEADER,
+  RECORD_HEADER_LENGTH,
+  RECORD_LENGTH,
+  RECORD_OUTER,
+  RECORD_RECEIVED,
+  RECORD_TIME,
+  RECORD_UPLINK,
+  RECORD_VIA_HOST,
+  RingWriter,
+} from './ring.ts';
+
+export interface TapSpec {
+  readonly id: number;
+  /** See allocateRing(). */
+  readonly ring: SharedArrayBuffer;
+  /** The device to listen to and its VNI; -1 for all. */
+  readonly device: number;
+  readonly vni: number;
+  /** Of the inner frame, and of the outer packet; '' for all. */
+  readonly filter: string;
+  readonly outerFilter: string;
+  /** Bytes of a packet that are kept. */
+  readonly snapLength: number;
+}
+
+/** Shorter pieces are copied byte by byte, which takes less than making a view of them. */
+const SHORT = 96;
+
+export class Tap {
+  readonly id: number;
+  readonly #ring: RingWriter;
+  readonly #device: number;
+  readonly #vni: number;
+  readonly #filter: Filter | undefined;
+  readonly #outerFilter: Filter | undefined;
+  readonly #snapLength: number;
+
+  constructor(spec: TapSpec) {
+    this.id = spec.id;
+    this.#ring = new RingWriter(spec.ring);
+    this.#device = spec.device;
+    this.#vni = spec.vni;
+    this.#filter = compileFilter(spec.filter);
+    this.#outerFilter = compileFilter(spec.outerFilter);
+    this.#snapLength = spec.snapLength;
+  }
+
+  /** Writes a record when the packet is wanted; returns the first word of its header, -1 when it is not, or is lost. */
+  record(memory: PacketMemory, pieces: Pieces, flags: number, device: number, uplink: number, time: number): number {
+    const outer = (flags & RECORD_OUTER) !== 0;
+    if (!(outer ? this.#wantsPacket(memory, pieces, flags) : this.#wantsFrame(memory, pieces, device))) return -1;
+    const { words, floats } = this.#ring;
+    const captured = Math.min(pieces.total, this.#snapLength);
+    const record = this.#ring.reserve(captured);
+    if (record < 0) return -1;
+    words[record + RECORD_FLAGS] = flags;
+    words[record + RECORD_DEVICE] = device;
+    words[record + RECORD_UPLINK] = uplink;
+    words[record + RECORD_CAPTURED] = captured;
+    words[record + RECORD_LENGTH] = pieces.total;
+    floats[(record + RECORD_TIME) >> 1] = time;
+    words[record + RECORD_GSO] = pieces.flags | (pieces.gsoType << 8);
+    words[record + RECORD_GSO_SIZE] = pieces.gsoSize;
+    words[record + RECORD_HEADER_LENGTH] = pieces.headerLength;
+    words[record + RECORD_CHECKSUM] = pieces.checksumStart | (pieces.checksumOffset << 16);
+    this.#copy(memory, pieces, record * 4 + RECORD_HEADER, captured);
+    return record;
+  }
+
+  /** Sets a word of a record that is not published yet; nothing happens for -1. */
+  set(record: number, word: number, value: number): void {
+    if (record >= 0) this.#ring.words[record + word] = value;
+  }
+
+  drop(record: number, counter: number, count: number): void {
+    if (record < 0) return;
+    this.#ring.words[record + RECORD_DROP] = counter + 1;
+    this.#ring.words[record + RECORD_DROPPED] += count;
+  }
+
+  publish(): void {
+    this.#ring.publish();
+  }
+
+  #wantsFrame({ u8 }: PacketMemory, { at, length, total }: Pieces, device: number): boolean {
+    if (this.#device >= 0 && device !== this.#device) return false;
+    return this.#filter === undefined || this.#filter(u8, at[0], length[0], total);
+  }
+
+  /** A packet in which no inner frame can be found is wanted by those who want all frames. */
+  #wantsPacket({ u8 }: PacketMemory, pieces: Pieces, flags: number): boolean {
+    const at = pieces.at[0];
+    const length = pieces.length[0];
+    if (this.#outerFilter && !this.#outerFilter(u8, at, length, pieces.total)) return false;
+    if (this.#device < 0 && this.#filter === undefined) return true;
+    const isBare = (flags & (RECORD_VIA_HOST | RECORD_RECEIVED)) === (RECORD_VIA_HOST | RECORD_RECEIVED);
+    const inner = isBare ? VXLAN_HEADER : innerOffset(u8, at, length);
+    if (inner > 0 && this.#device >= 0 && get24(u8, at + inner - VXLAN_HEADER + VXLAN_VNI) !== this.#vni) return false;
+    // What the host's stack is given has the inner frame in a piece of its own.
+    const second = inner === length && pieces.count > 1;
+    const frame = second ? pieces.at[1] : at + inner;
+    const frameLength = second ? pieces.length[1] : inner > 0 ? length - inner : 0;
+    return this.#filter === undefined || this.#filter(u8, frame, frameLength, inner > 0 ? pieces.total - inner : 0);
+  }
+
+  #copy({ u8 }: PacketMemory, { at, length }: Pieces, to: number, captured: number): void {
+    const { bytes } = this.#ring;
+    for (let i = 0, left = captured; left > 0; i++) {
+      const from = at[i];
+      const count = Math.min(left, length[i]);
+      if (count > SHORT) bytes.set(u8.subarray(from, from + count), to);
+      else for (let k = 0; k < count; k++) bytes[to + k] = u8[from + k];
+      to += count;
+      left -= count;
+    }
+  }
+}
+
+/** Where the inner frame of an outer one begins, as uvxlan and the redirect filter have it: no options; 0 when there is none. */
+function innerOffset(bytes: Uint8Array, at: number, length: number): number {
+  if (length < OUTER_LENGTH_IPV4) return 0;
+  const type = (bytes[at + ETHER_TYPE] << 8) | bytes[at + ETHER_TYPE + 1];
+  if (type === ETHERTYPE_IPV4) return OUTER_LENGTH_IPV4;
+  return type === ETHERTYPE_IPV6 && length >= OUTER_LENGTH_IPV6 ? OUTER_LENGTH_IPV6 : 0;
+}
