@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { accessSync, constants, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FAMILIES } from './lease.ts';
-import { readSubnetEnv, type SubnetEnv } from './subnet-env.ts';
+import { firstAddress, readSubnetEnv, type SubnetEnv } from './subnet-env.ts';
 
 const SUPPORTED = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 const SUBNET_FILE = '/run/flannel/subnet.env';
@@ -119,7 +119,12 @@ function status(conf: FlannelConf, environment: NodeJS.ProcessEnv): string {
 export function delegateConf(conf: FlannelConf, env: SubnetEnv): Json {
   const delegate: Json = { type: 'bridge', ipMasq: !env.ipMasq, mtu: env.mtu, ...conf.delegate };
   if (delegate.type === 'bridge') delegate.isGateway ??= true;
-  const routes = FAMILIES.flatMap((family) => (env.network[family] === null ? [] : [{ dst: env.network[family] }]));
+  const routes = FAMILIES.flatMap((family) => {
+    const [dst, subnet] = [env.network[family], env.subnet[family]];
+    if (dst === null || subnet === null) return [];
+    // The bridge's own address; named, since the plugin's CHECK does not find a route that it has put the gateway into itself.
+    return [delegate.isGateway ? { dst, gw: firstAddress(subnet).split('/')[0] } : { dst }];
+  });
   const ranges = FAMILIES.flatMap((family) => (env.subnet[family] === null ? [] : [[{ subnet: env.subnet[family] }]]));
   const given = conf.ipam.routes;
   return {

@@ -21,7 +21,11 @@ test('bridge and host-local get what flannel gives them', () => {
     isGateway: true,
     name: 'cbr0',
     cniVersion: '0.3.1',
-    ipam: { type: 'host-local', ranges: [[{ subnet: '10.244.1.0/24' }]], routes: [{ dst: '10.244.0.0/16' }] },
+    ipam: {
+      type: 'host-local',
+      ranges: [[{ subnet: '10.244.1.0/24' }]],
+      routes: [{ dst: '10.244.0.0/16', gw: '10.244.1.1' }],
+    },
   });
 });
 
@@ -46,7 +50,11 @@ test('dual stack: a range and a route of each family; ipam and runtimeConfig are
     type: 'host-local',
     dataDir: '/tmp/x',
     ranges: [[{ subnet: '10.244.1.0/24' }], [{ subnet: 'fd00:0:0:1::/64' }]],
-    routes: [{ dst: '192.0.2.0/24' }, { dst: '10.244.0.0/16' }, { dst: 'fd00::/48' }],
+    routes: [
+      { dst: '192.0.2.0/24' },
+      { dst: '10.244.0.0/16', gw: '10.244.1.1' },
+      { dst: 'fd00::/48', gw: 'fd00:0:0:1::1' },
+    ],
   });
   assert.deepEqual(delegate.runtimeConfig, { mac: '02:00:00:00:00:01' });
 });

@@ -1,0 +1,224 @@
+// uvxlan's agent in a flannel cluster; the nodes are drawn in cluster.ts.
+
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { ping } from '../../cli/lab/measure.ts';
+import { eventually } from '../../cli/lab/process.ts';
+import { uvxlan } from '../../cli/lab/vtep.ts';
+import { Cluster, EAST, introduceToKernel, MID, reaches, WEST, WORLD } from './cluster.ts';
+import { Stream } from './live.ts';
+import { lacking } from './requirements.ts';
+
+const options = { skip: lacking('tun', 'kernel-vxlan', 'iptables', 'cni'), timeout: 90_000 };
+
+test(
+  'pods of uvxlan and kernel nodes reach each other, services and the world, through faults and restarts',
+  options,
+  async (t) => {
+    const cluster = new Cluster(t);
+    const [east, mid] = [EAST, MID].map(({ name }) => cluster.host(name));
+    cluster.kernelNode(MID);
+    let agent = await cluster.agent(EAST, ['--ip-masq', '--healthz-ip', '127.0.0.1', '--healthz-port', '8081']);
+    await cluster.agent(WEST);
+    const [eastPod, midPod, westPod] = [
+      await cluster.addPod(EAST, 'east-pod'),
+      await cluster.addPod(MID, 'mid-pod'),
+      await cluster.addPod(WEST, 'west-pod'),
+    ];
+    const pod = cluster.host('east-pod');
+
+    await t.test('the plugin is given what flannel would write', () => {
+      assert.equal(
+        readFileSync(cluster.subnetFile(EAST), 'utf8'),
+        'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n',
+      );
+      const scratch = join(cluster.directory(EAST), 'cni', 'east-pod');
+      assert.equal(statSync(scratch).mode & 0o777, 0o600);
+      assert.equal(pod.ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1450);
+      assert.equal(east!.ipJson('addr show cni0').length, 1);
+    });
+
+    await t.test('every pod reaches every other, with its own address', async () => {
+      for (const [from, to] of [
+        ['east-pod', midPod],
+        ['mid-pod', eastPod],
+        ['east-pod', westPod],
+        ['west-pod', eastPod],
+        ['mid-pod', westPod],
+        ['west-pod', midPod],
+      ] as const) {
+        await reaches(cluster.host(from), to);
+      }
+      // Segments that fill the MTU, both ways.
+      await (await Stream.start(pod, cluster.host('mid-pod'), midPod)).finish();
+      await (await Stream.start(cluster.host('mid-pod'), pod, eastPod)).finish();
+      await (await Stream.start(pod, cluster.host('west-pod'), westPod)).finish();
+      const seen = cluster.host('mid-pod').exec('ip neigh show'); // its gateway only: nothing is bridged
+      assert.doesNotMatch(seen, /10\.244\.1\./);
+    });
+
+    await t.test("the world is reached with the node's address, and answers", async () => {
+      await reaches(pod, WORLD);
+      const capture = cluster.host('world').spawn('tcpdump -nli eth0 -c 1 icmp');
+      await capture.waitFor(/listening on/);
+      await ping(pod, WORLD, { count: 2 });
+      await capture.waitFor(new RegExp(`${EAST.publicIp} > ${WORLD}: ICMP echo request`));
+    });
+
+    await t.test('a service: DNAT to a pod of another node, and to itself (hairpin)', async () => {
+      const service = '10.96.0.10';
+      for (const [port, to] of [
+        ['8001', midPod],
+        ['8002', eastPod],
+      ]) {
+        east!.exec(
+          `iptables -t nat -A PREROUTING -d ${service} -p tcp --dport ${port} -j DNAT --to-destination ${to}:80`,
+        );
+      }
+      // As kube-proxy: what a pod sends to itself has to come from somewhere else.
+      east!.exec(`iptables -t nat -A POSTROUTING -s ${eastPod} -d ${eastPod} -j MASQUERADE`);
+      for (const [port, server] of [
+        ['8001', 'mid-pod'],
+        ['8002', 'east-pod'],
+      ] as const) {
+        const script = `require("net").createServer((s) => s.end("hello from ${server}")).listen(80, () => console.log("listens"))`;
+        await cluster
+          .host(server)
+          .spawn([process.execPath, '-e', script])
+          .waitFor(/listens/);
+        const client = `require("net").connect(${port}, "${service}").on("data", (d) => console.log(String(d)))`;
+        const { stdout } = await pod.run([process.execPath, '-e', client]);
+        assert.equal(stdout, `hello from ${server}\n`);
+      }
+    });
+
+    await t.test('what is deleted is back within 5 seconds', async () => {
+      const device = JSON.parse((await uvxlan(east!, '-j link show flannel.1')).stdout)[0];
+      for (const [what, remove, found] of [
+        ['a route', () => east!.ip('route del 10.244.2.0/24'), /route 10\.244\.2\.0\/24/],
+        ['a neighbour', () => east!.ip('neigh del 10.244.2.0 dev flannel.1'), /neigh 10\.244\.2\.0 dev flannel\.1/],
+        ['the address', () => east!.ip('addr del 10.244.1.0/32 dev flannel.1'), /address 10\.244\.1\.0\/32/],
+        ['rules', () => east!.exec('iptables -t nat -F FLANNEL-POSTRTG'), /nat: wrote FLANNEL-POSTRTG/],
+        ['the jump to them', () => east!.exec('iptables -F FORWARD'), /filter: wrote FLANNEL-FWD/],
+        ['an FDB entry', () => uvxlan(east!, `fdb del ${MID.mac} dev flannel.1`), /FDB entry 02:00:00:00:02:02/],
+        ['the device is down', () => east!.ip('link set flannel.1 down'), /link flannel\.1 up/],
+        ['its MAC', () => east!.ip('link set flannel.1 address 02:00:00:00:99:99'), /link flannel\.1 up address/],
+        ['the TAP', () => east!.ip('link del flannel.1'), /device flannel\.1/],
+      ] as const) {
+        const before = await state();
+        const told = agent.output.length;
+        await remove();
+        const isTold = () => /right again/.test(agent.output.slice(told)) && found.test(agent.output.slice(told));
+        await eventually(`${what}: noticed`, isTold, 5_000);
+        await eventually(
+          `${what}: as before`,
+          async () => JSON.stringify(await state()) === JSON.stringify(before),
+          5_000,
+        );
+      }
+      await reaches(pod, midPod);
+      assert.equal(JSON.parse((await uvxlan(east!, '-j link show flannel.1')).stdout)[0].address, device.address);
+      const metrics = await east!.run([process.execPath, '-e', FETCH_METRICS]);
+      assert.match(metrics.stdout, /^uvxlan_flannel_repairs_total [1-9]/m);
+    });
+
+    /** Of the host, all that is the agent's. */
+    async function state(): Promise<string[]> {
+      const fdb = await uvxlan(east!, 'fdb show', { check: false });
+      const texts = [
+        east!.ip('route show proto 118'),
+        east!.ip('neigh show proto 118 nud permanent'),
+        ...['link', 'addr'].map((object) => {
+          const stdout = east!.exec(['sh', '-c', `ip -o ${object} show dev flannel.1 2>&1 || true`]);
+          return stdout.replace(/^\d+: /gm, '').replace(/ state \S+| qlen \d+| qdisc \S+/g, '');
+        }),
+        east!.exec('iptables -t nat -S'),
+        east!.exec('iptables -S'),
+        fdb.stdout.split('\n').sort().join('\n'),
+      ];
+      return texts.map((text) => text.split('\n').sort().join('\n'));
+    }
+
+    await t.test('a NIC that goes down and comes back', async () => {
+      east!.ip('link set eth0 down');
+      east!.ip('link set eth0 up');
+      east!.ip('route replace default via 192.0.2.254');
+      await reaches(pod, midPod);
+      await reaches(pod, westPod);
+    });
+
+    await t.test('a node that is removed, and comes back with another MAC and another public IP', async () => {
+      cluster.setNodes([EAST, WEST]);
+      await eventually(
+        'what it left is gone',
+        () => !/10\.244\.2\.0/.test(east!.ip('route') + east!.ip('neigh show nud permanent')),
+        5_000,
+      );
+      assert.doesNotMatch((await uvxlan(east!, 'fdb show')).stdout, new RegExp(MID.mac));
+      const moved = { ...MID, mac: '02:00:00:00:02:77', publicIp: '192.0.2.22' };
+      mid!.ip(`link set flannel.1 address ${moved.mac}`);
+      mid!.ip(`addr add ${moved.publicIp}/24 dev eth0`);
+      mid!.ip(`link set flannel.1 type vxlan id 1 local ${moved.publicIp}`);
+      // The kernel forgets permanent neighbours with the device's MAC.
+      for (const peer of [EAST, WEST]) introduceToKernel(mid!, peer);
+      cluster.setNodes([EAST, moved, WEST]);
+      await reaches(pod, midPod);
+      await reaches(cluster.host('mid-pod'), westPod);
+    });
+
+    await t.test('TCP between pods outlives kill -9 and a pause of 5 seconds; nothing on the host goes', async () => {
+      const stream = await Stream.start(pod, cluster.host('west-pod'), westPod);
+      await agent.stop('SIGKILL');
+      // Until somebody reads from it again the device has no carrier.
+      const routesNow = () => east!.ip('route show proto 118').replaceAll(' linkdown', '');
+      const routes = routesNow();
+      assert.match(routes, /10\.244\.3\.0\/24/);
+      const pause = new Promise((resolve) => setTimeout(resolve, 5_000)); // the pause is what is tested
+      const pods = cluster.host('east-pod2');
+      await cluster.addPod(EAST, 'east-pod2');
+      await reaches(pods, eastPod);
+      await pause;
+      assert.equal(routesNow(), routes);
+      assert.equal(east!.mac('flannel.1'), EAST.mac);
+      agent = await cluster.agent(EAST);
+      assert.match(agent.output, /goes on with what was known before, 2 peers/);
+      await stream.goesOn('after the restart');
+      await stream.finish();
+    });
+
+    await t.test('DEL and CHECK of the plugin', async () => {
+      const prevResult = JSON.parse((await cluster.cni('ADD', WEST, 'east-pod', {}, false)).stdout);
+      assert.ok(prevResult.code !== 0, 'a pod that has an eth0');
+      await cluster.cni('DEL', EAST, 'east-pod2');
+      assert.ok(!existsSync(join(cluster.directory(EAST), 'cni', 'east-pod2')));
+      await cluster.cni('DEL', EAST, 'east-pod2'); // once more, as a runtime may
+      const result = JSON.parse((await cluster.cni('ADD', EAST, 'east-pod2')).stdout);
+      await cluster.cni('CHECK', EAST, 'east-pod2', { prevResult: result });
+      cluster.host('east-pod2').ip('addr flush dev eth0');
+      assert.notEqual((await cluster.cni('CHECK', EAST, 'east-pod2', { prevResult: result }, false)).status, 0);
+    });
+
+    await t.test('--cleanup removes all, and only when no agent runs', async () => {
+      const cleanup = `flannel --cleanup --subnet-file ${cluster.subnetFile(EAST)}`;
+      const refused = await uvxlan(east!, cleanup, { check: false });
+      assert.match(refused.stderr, /a uvxlan daemon already runs/);
+      await agent.stop('SIGTERM');
+      assert.ok(east!.ip('link show flannel.1'), 'the end of the agent takes nothing away');
+      const { stdout } = await uvxlan(east!, cleanup);
+      assert.match(stdout, /device flannel\.1/);
+      assert.match(stdout, /iptables -t nat FLANNEL-POSTRTG/);
+      assert.equal(east!.ip('route show proto 118'), '');
+      assert.doesNotMatch(east!.ip('link show'), /flannel/);
+      assert.doesNotMatch(east!.exec('iptables -t nat -S') + east!.exec('iptables -S'), /FLANNEL/);
+      assert.deepEqual(
+        readdirSync(cluster.directory(EAST)).filter((name) => !['cni', 'ipam'].includes(name)),
+        [],
+      );
+      assert.equal((await uvxlan(east!, cleanup)).stdout, '', 'nothing is left');
+    });
+  },
+);
+
+const FETCH_METRICS = 'fetch("http://127.0.0.1:8081/metrics").then((r) => r.text()).then((text) => console.log(text))';
