@@ -1,4 +1,4 @@
-import { parseFdbEntry, parseFdbFilter, parseFdbFlush } from '../control/fdb-words.ts';
+import { parseFdbEntry, parseFdbFilter, parseFdbFlush, parseFdbGet } from '../control/fdb-words.ts';
 import type { FdbRecord } from '../control/protocol.ts';
 import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
@@ -6,25 +6,34 @@ import { print, printJson } from './output.ts';
 
 export const HELP = `Usage: uvxlan fdb { add | append | replace | del } MAC dev DEV dst ADDRESS
                   [ port PORT ] [ vni VNI ] [ via NIC ] [ self ] [ permanent | static | dynamic ]
-       uvxlan fdb [ show ] [ dev DEV ]
-       uvxlan fdb flush dev DEV
+                  [ extern_learn ] [ router ]
+       uvxlan fdb [ show ] [ dev DEV ] [ state STATE ] [ SELECTION ]
+       uvxlan fdb get MAC dev DEV
+       uvxlan fdb flush dev DEV [ SELECTION ]
+SELECTION := [ dst ADDRESS ] [ port PORT ] [ vni VNI ] [ via NIC ] [ [no]permanent ] [ [no]static ] [ [no]dynamic ]
+             [ [no]extern_learn ] [ [no]router ]
        uvxlan fdb [ -force ] -batch FILE
 The forwarding database of the running daemon, in the words of "bridge fdb". The MAC 00:00:00:00:00:00 is the
 default: frames to unknown, broadcast and multicast addresses go to every dst appended to it.
   add        a new entry; fails when there is one
   append     one more dst for the all-zeros or a multicast MAC
   replace    the entry, or a new one
+  get        where the MAC is
+  flush      removes what is selected, everything without a selection
   del        all of the MAC's entries, or with dst (port, vni, via) that one
+permanent (the default) and static entries stay; dynamic ones, those that were learned and those so added, age and move;
+extern_learn: somebody else, a control plane say, learned it, and looks after it; router: the MAC is a router's.
 Options:
+  -s, -statistics  show with used, the seconds since a frame was sent to the MAC, and since it was heard or changed
   -j, -json        show as JSON, with bridge's keys      -p, -pretty    indented
   -batch FILE      run the commands of FILE (- is standard input), one a line, # begins a comment
   -force           do not stop a batch at the first failure
 Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
-const COMMANDS = ['add', 'append', 'replace', 'del', 'delete', 'show', 'lst', 'list', 'flush'] as const;
+const COMMANDS = ['add', 'append', 'replace', 'del', 'delete', 'show', 'lst', 'list', 'flush', 'get'] as const;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['json', 'pretty', 'batch', 'force']);
+  const { options, words } = takeOptions(args, ['json', 'pretty', 'batch', 'force', 'statistics']);
   if (options.batch !== undefined) {
     const { runBatch } = await import('./batch.ts');
     return runBatch(options.batch, options, words);
@@ -44,8 +53,17 @@ export function parseFdb(words: readonly string[], options: Options): DaemonComm
       const filter = parseFdbFilter(rest);
       return {
         command: 'fdb show',
-        arguments: filter,
+        arguments: { ...filter, statistics: options.statistics === true },
         print: (records: FdbRecord[]) => printRecords(records, filter.dev !== null, options),
+      };
+    }
+    case 'get': {
+      const asked = parseFdbGet(rest);
+      return {
+        command: 'fdb get',
+        arguments: asked,
+        print: (records: FdbRecord[]) =>
+          printRecords(options.statistics ? records : withoutAges(records), false, options),
       };
     }
     case 'flush':
@@ -69,11 +87,16 @@ function printRecords(records: readonly FdbRecord[], ofOneDevice: boolean, optio
   if (records.length > 0) print(records.map((record) => recordText(record, ofOneDevice)).join('\n'));
 }
 
-function recordText(record: FdbRecord, ofOneDevice: boolean): string {
+function withoutAges(records: readonly FdbRecord[]): FdbRecord[] {
+  return records.map(({ used: _, updated: __, ...record }) => record);
+}
+
+export function recordText(record: FdbRecord, ofOneDevice: boolean): string {
   const dev = ofOneDevice ? '' : `dev ${record.ifname} `;
   const port = record.port === undefined ? '' : `port ${record.port} `;
   const vni = record.vni === undefined ? '' : `vni ${record.vni} `;
   const via = record.viaIf === undefined ? '' : `via ${record.viaIf} `;
+  const used = record.used === undefined ? '' : `used ${record.used}/${record.updated} `;
   const flags = record.flags.map((flag) => `${flag} `).join('');
-  return `${record.mac} ${dev}dst ${record.dst} ${port}${vni}${via}${flags}${record.state}`;
+  return `${record.mac} ${dev}dst ${record.dst} ${port}${vni}${via}${used}${flags}${record.state}`;
 }

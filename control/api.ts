@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
 import { EventStream } from './event-stream.ts';
+import { selectionOf } from './fdb-selection.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import { type NeighCommand, neighbourOf, neighFilterOf } from './neigh-words.ts';
 import {
@@ -172,9 +173,15 @@ function runCommand(handlers: DaemonHandlers, command: string, args: unknown): u
     case 'fdb del':
       return handlers.fdbDel(entryOf(args, false));
     case 'fdb show':
-      return handlers.fdbShow({ dev: nameOf(args, 'dev') });
+      return handlers.fdbShow({
+        dev: nameOf(args, 'dev'),
+        selection: selectionOf(fieldsOf(fieldsOf(args).selection), FDB_FIELDS),
+        statistics: fieldsOf(args).statistics === true,
+      });
+    case 'fdb get':
+      return handlers.fdbGet(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
     case 'fdb flush':
-      return handlers.fdbFlush(requiredName(args, 'dev'));
+      return handlers.fdbFlush(requiredName(args, 'dev'), selectionOf(fieldsOf(fieldsOf(args).selection), FDB_FIELDS));
     case 'neigh add':
     case 'neigh change':
     case 'neigh replace':

@@ -11,6 +11,7 @@ import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { optionWords } from './device-options.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
+import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
@@ -260,12 +261,16 @@ export class Daemon implements DaemonHandlers {
     this.#forwarding.del(this.#device(entry.dev), entry);
   }
 
-  fdbShow({ dev }: FdbFilter): FdbRecord[] {
-    return this.#select(dev).flatMap((device) => this.#forwarding.show(device));
+  fdbShow({ dev, selection, statistics }: FdbFilter): FdbRecord[] {
+    return this.#select(dev).flatMap((device) => this.#forwarding.show(device, selection, statistics));
   }
 
-  fdbFlush(dev: string): void {
-    this.#forwarding.flush(this.#device(dev));
+  fdbGet(dev: string, mac: string): FdbRecord[] {
+    return this.#forwarding.get(this.#device(dev), mac);
+  }
+
+  fdbFlush(dev: string, selection: FdbSelection): void {
+    this.#forwarding.flush(this.#device(dev), selection);
   }
 
   neighChange(command: NeighCommand, neighbour: NeighArguments): void {

@@ -1,4 +1,4 @@
-import type { FdbState } from '../fdb/state.ts';
+import type { FdbFlag, FdbState } from '../fdb/state.ts';
 import type { FdbEntry as AskedEntry } from '../fdb/writer.ts';
 import { formatIp, formatMac, parseIp, parseMac } from '../wire/address.ts';
 
@@ -16,6 +16,7 @@ const PROFILES = ['linux', 'rfc7348'] as const;
 const OFFLOAD_CHOICES = ['off', 'auto', 'require'] as const;
 export const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
 
+const FDB_FLAGS: readonly FdbFlag[] = ['router', 'extern_learn'];
 const FDB_STATES: readonly FdbState[] = ['permanent', 'static', 'dynamic'];
 
 /** The kernel's default destination port (drivers/net/vxlan: vxlan_port); IANA's is 4789. */
@@ -87,7 +88,7 @@ export interface DeviceConfig {
 }
 
 /** One remote of one MAC, as asked for, with nothing left out: null is the device's own port and VNI, and no particular NIC. */
-export type FdbEntry = Required<AskedEntry>;
+export type FdbEntry = Required<Omit<AskedEntry, 'flags'>> & Pick<AskedEntry, 'flags'>;
 
 /** A value that a field does not take. `reason` continues a sentence that names the value: "70000 is out of range 0..65535". */
 export class WrongValue extends Error {
@@ -143,7 +144,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   workers: integer(1, 64),
 };
 
-export const FDB_FIELDS: Fields<FdbEntry> = {
+export const FDB_FIELDS: Fields<Required<FdbEntry>> = {
   mac: mac,
   dst: unicastAddress,
   // As in the kernel, port 0 is the device's own.
@@ -151,6 +152,7 @@ export const FDB_FIELDS: Fields<FdbEntry> = {
   vni: integer(0, 0xffffff),
   via: interfaceName,
   state: oneOf(FDB_STATES),
+  flags: (text) => text.split(/[ ,]+/).map(oneOf(FDB_FLAGS)),
 };
 
 function integer(low: number, high: number, otherwise = ''): (text: string) => number {

@@ -8,6 +8,7 @@ import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
 import type { Events } from './events.ts';
+import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
 import { Learning } from './learning.ts';
@@ -153,12 +154,18 @@ export class Forwarding {
     this.#writer.del(device.index, entry, performance.now());
   }
 
-  flush(device: VxlanDevice): void {
-    this.#writer.flush(device.index, performance.now());
+  flush(device: VxlanDevice, selection: FdbSelection): void {
+    this.#writer.flush(device.index, performance.now(), matcher(selection, defaultsOf(device)));
   }
 
-  show(device: VxlanDevice): FdbRecord[] {
-    return this.#writer.show(device.index);
+  get({ index }: VxlanDevice, mac: string): FdbRecord[] {
+    return this.#writer.get(index, mac, performance.now());
+  }
+
+  /** With ages if they are asked for. */
+  show(device: VxlanDevice, selection: FdbSelection = {}, statistics = false): FdbRecord[] {
+    const records = this.#writer.show(device.index, statistics ? performance.now() : undefined);
+    return records.filter(matcher(selection, defaultsOf(device)));
   }
 
   /** Resolves when every next hop known so far has been looked up. */
@@ -249,6 +256,10 @@ export class Forwarding {
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);
   }
+}
+
+function defaultsOf({ config }: VxlanDevice): DeviceDefaults {
+  return { port: config.dstport, vni: config.id };
 }
 
 /** The host's default, as sysctl has it; the kernel's own where there is none (a host without IPv6). */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
+import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import type { Offender } from './offenders.ts';
@@ -58,6 +59,9 @@ export type FdbArguments = FdbEntry & { dev: string };
 export interface FdbFilter {
   /** null: of all devices. */
   dev: string | null;
+  selection?: FdbSelection;
+  /** Whether to tell ages. */
+  statistics?: boolean;
 }
 
 /** A VXLAN device as `ip -j -s -d link show` prints one, and what only uvxlan knows of it. */
@@ -200,7 +204,9 @@ export interface DaemonHandlers {
   /** Without dst all remotes of the MAC; else the remote with this dst, port, vni and via. */
   fdbDel(entry: FdbArguments): Answer<void>;
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
-  fdbFlush(dev: string): Answer<void>;
+  /** The remotes of a MAC, with ages. */
+  fdbGet(dev: string, mac: string): Answer<FdbRecord[]>;
+  fdbFlush(dev: string, selection: FdbSelection): Answer<void>;
   neighChange(command: NeighCommand, neighbour: NeighArguments): Answer<void>;
   neighShow(filter: NeighFilter): Answer<NeighRecord[]>;
   neighFlush(filter: NeighFilter): Answer<void>;

@@ -5,8 +5,28 @@ const NUD_PERMANENT = 0x80;
 /** States that neither age nor move: static and permanent. */
 export const NUD_FIXED = NUD_NOARP | NUD_PERMANENT;
 
-/** NTF_EXT_LEARNED, kept in the bits above: somebody else learned it, so that it does not age. */
+// Flags of an entry, in the cell's bits above the state: the kernel's NTF_ bits shifted by 8.
+/** Somebody else learned it: it does not age, and does not take the place of what was configured. */
 export const NTF_EXT_LEARNED = 0x10 << 8;
+/** The MAC is a router's, for route short-circuit and `proxy`. */
+export const ROUTER = 0x80 << 8;
+/** It was not learned here (NTF_VXLAN_ADDED_BY_USER). */
+export const ADDED_BY_USER = 0x100 << 8;
+
+/** `bridge fdb`'s words for flags, in the order in which it prints them. */
+export type FdbFlag = 'router' | 'extern_learn';
+const FLAG_BITS: readonly [FdbFlag, number][] = [
+  ['router', ROUTER],
+  ['extern_learn', NTF_EXT_LEARNED],
+];
+
+export function flagBits(flags: readonly FdbFlag[]): number {
+  return FLAG_BITS.reduce((bits, [flag, bit]) => (flags.includes(flag) ? bits | bit : bits), 0);
+}
+
+export function flagNames(bits: number): FdbFlag[] {
+  return FLAG_BITS.filter(([, bit]) => (bits & bit) !== 0).map(([flag]) => flag);
+}
 
 /** `bridge fdb`'s words. Dynamic entries age, the others are only removed by hand. */
 export type FdbState = 'permanent' | 'static' | 'dynamic';
@@ -31,6 +51,3 @@ export function stateText(bits: number): 'permanent' | 'static' | '' {
   if (bits & NUD_PERMANENT) return 'permanent';
   return bits & NUD_NOARP ? 'static' : '';
 }
-
-/** Beside them in the cell: the MAC is a router's (NTF_ROUTER, linux/neighbour.h, shifted by 8), for route short-circuit and `proxy`. */
-export const ROUTER = 0x8000;

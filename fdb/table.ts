@@ -139,13 +139,13 @@ export class FdbReader {
     }
   }
 
-  /** lookup() and find() where loads may overtake each other. */
   /** Whether the MAC's entry is a router's (`bridge fdb ... router`). */
   isRouter(device: number, macHigh: number, macLow: number): boolean {
     const cell = this.find(device, macHigh, macLow);
     return cell >= 0 && (this.words[cell + CELL_STATE] & ROUTER) !== 0;
   }
 
+  /** lookup() and find() where loads may overtake each other. */
   #searchAtomic(high: number, low: number, wantDestination: boolean): number {
     const words = this.words;
     const hashed = hash(this.#seed, high, low);

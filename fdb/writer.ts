@@ -17,7 +17,19 @@ import {
   type Template,
   type VIA_HOST,
 } from './nexthops.ts';
-import { type FdbState, isDynamic, LEARNED, NUD_FIXED, STATE_BITS, stateText } from './state.ts';
+import {
+  ADDED_BY_USER,
+  type FdbFlag,
+  type FdbState,
+  flagBits,
+  flagNames,
+  isDynamic,
+  LEARNED,
+  NTF_EXT_LEARNED,
+  NUD_FIXED,
+  STATE_BITS,
+  stateText,
+} from './state.ts';
 import { DEFAULT_LIMIT, FdbTable } from './table.ts';
 
 /** A VXLAN device, as far as its entries depend on it. */
@@ -44,6 +56,7 @@ export interface FdbEntry {
   readonly via?: string | null;
   /** permanent when absent. */
   readonly state?: FdbState;
+  readonly flags?: readonly FdbFlag[] | undefined;
 }
 
 /** An entry as `bridge -j fdb show` prints it; absent: the device's own port, VNI and any NIC. */
@@ -51,9 +64,14 @@ export interface FdbRecord {
   mac: string;
   ifname: string;
   dst: string;
+  /** Nexthop group in the place of dst. */
+  nhid?: number;
   port?: number;
   vni?: number;
   viaIf?: string;
+  /** Seconds since it was last sent to, and since it changed or its MAC was heard: only where they were asked for. */
+  used?: number;
+  updated?: number;
   flags: string[];
   state: 'permanent' | 'static' | '';
 }
@@ -252,37 +270,35 @@ export class FdbWriter {
       this.#remove(cell, now);
       return;
     }
-    const destination = this.table.destination(cell);
-    if ((destination & 1) === 0) {
-      if (this.nextHops.find(hop) === destination >> 1) this.#remove(cell, now);
-      return;
-    }
-    const list = destination >> 1;
-    const member = this.#member(list, hop);
-    if (member === 0) return;
-    if (this.lists.count(list) === 1) {
-      this.#remove(cell, now);
-      return;
-    }
-    this.#tellOf('deleted', cell, hop);
-    this.#setList(cell, list, this.lists.remove(list, member, now), now);
-    this.nextHops.release(member, now);
+    this.#removeRemote(cell, hop, now);
   }
 
-  /** Removes all entries of a device. */
-  flush(device: number, now: number): void {
+  /** The remotes of a MAC, with ages. Throws FdbError ENOENT when it is not there, EINVAL. */
+  get(device: number, mac: string, now: number): FdbRecord[] {
+    const { high, low } = macOf(mac);
+    const cell = this.table.find(device, high, low);
+    if (cell < 0) throw new FdbError('ENOENT', 'Error: Fdb entry not found.');
+    return this.#hops(cell).map((hop) => this.#record(cell, hop, now));
+  }
+
+  /** Removes the remotes of a device that are selected, and MACs that have none left. */
+  flush(device: number, now: number, selects: (record: FdbRecord) => boolean = () => true): void {
     for (let cell = this.table.next(0); cell >= 0; cell = this.table.next(cell)) {
-      if (this.table.device(cell) === device) this.#remove(cell, now);
+      if (this.table.device(cell) !== device) continue;
+      const hops = this.#hops(cell);
+      const selected = hops.filter((hop) => selects(this.#record(cell, hop)));
+      if (selected.length === hops.length) this.#remove(cell, now);
+      else for (const hop of selected) this.#removeRemote(cell, hop, now);
     }
   }
 
-  /** The entries of a device, or of all, one record a remote. */
-  show(device?: number): FdbRecord[] {
+  /** The entries of a device, or of all, one record a remote; with ages when `now` is given. */
+  show(device?: number, now?: number): FdbRecord[] {
     const { table } = this;
     const records: FdbRecord[] = [];
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
       if (device !== undefined && table.device(cell) !== device) continue;
-      for (const hop of this.#hops(cell)) records.push(this.#record(cell, hop));
+      for (const hop of this.#hops(cell)) records.push(this.#record(cell, hop, now));
     }
     return records;
   }
@@ -299,7 +315,8 @@ export class FdbWriter {
     return members.map((member) => this.nextHops.key(member));
   }
 
-  #record(cell: number, hop: NextHopKey): FdbRecord {
+  /** With ages when `now` is given. */
+  #record(cell: number, hop: NextHopKey, now?: number): FdbRecord {
     const { table } = this;
     const { name, port, vni } = this.#device(hop.device);
     // The keys in the order in which bridge prints them.
@@ -310,7 +327,10 @@ export class FdbWriter {
       ...(hop.port === port ? {} : { port: hop.port }),
       ...(hop.vni === vni ? {} : { vni: hop.vni }),
       ...(hop.via === '' ? {} : { viaIf: hop.via }),
-      flags: ['self'],
+      ...(now === undefined
+        ? {}
+        : { used: seconds(now) - table.used(cell), updated: seconds(now) - table.updated(cell) }),
+      flags: ['self', ...flagNames(table.state(cell))],
       state: stateText(table.state(cell)),
     };
   }
@@ -355,8 +375,29 @@ export class FdbWriter {
     this.lists.release(destination >> 1, now);
   }
 
+  /** Removes a remote if it is there, and with the last one the entry. */
+  #removeRemote(cell: number, hop: NextHopKey, now: number): void {
+    const destination = this.table.destination(cell);
+    if ((destination & 1) === 0) {
+      if (this.nextHops.find(hop) === destination >> 1) this.#remove(cell, now);
+      return;
+    }
+    const list = destination >> 1;
+    const member = this.#member(list, hop);
+    if (member === 0) return;
+    if (this.lists.count(list) === 1) {
+      this.#remove(cell, now);
+      return;
+    }
+    this.#tellOf('deleted', cell, hop);
+    this.#setList(cell, list, this.lists.remove(list, member, now), now);
+    this.nextHops.release(member, now);
+  }
+
   #setState(cell: number, bits: number, now: number): void {
-    if (this.table.state(cell) === bits) return;
+    const old = this.table.state(cell);
+    // Nobody else's learning takes over what was added by hand.
+    if (old === bits || ((bits & NTF_EXT_LEARNED) !== 0 && (old & ADDED_BY_USER) !== 0)) return;
     this.table.setState(cell, bits, seconds(now));
     this.#tell('changed', cell);
   }
@@ -390,7 +431,12 @@ export class FdbWriter {
     const hop = this.#hop(device, entry);
     if (hop === undefined) throw answer('EINVAL');
     if (familyOf(hop.ip) !== this.#device(device).family) throw answer('EAFNOSUPPORT');
-    return { high, low, hop, bits: STATE_BITS[entry.state ?? 'permanent'] };
+    return {
+      high,
+      low,
+      hop,
+      bits: STATE_BITS[entry.state ?? 'permanent'] | flagBits(entry.flags ?? []) | ADDED_BY_USER,
+    };
   }
 
   /** undefined: the entry has no dst. */

@@ -35,6 +35,14 @@ test('entries are added, shown, deleted and flushed', async (t) => {
   assert.equal((await uvxlan('fdb del 00:00:00:00:00:00 dev v4 dst 192.0.2.2')).status, 0);
   assert.equal((await uvxlan('fdb del 02:00:00:00:00:01 dev v4')).status, 0);
   assert.equal((await uvxlan('fdb')).stdout, '00:00:00:00:00:00 dev v4 dst 192.0.2.3 port 4789 self permanent\n');
+  assert.equal(
+    (await uvxlan('-s fdb get 00:00:00:00:00:00 dev v4')).stdout,
+    '00:00:00:00:00:00 dev v4 dst 192.0.2.3 port 4789 used 3/4 self permanent\n',
+  );
+  assert.equal(
+    (await uvxlan('fdb get to 00:00:00:00:00:00 dev v4')).stdout,
+    '00:00:00:00:00:00 dev v4 dst 192.0.2.3 port 4789 self permanent\n',
+  );
   assert.equal((await uvxlan('fdb flush dev v4')).status, 0);
   assert.deepEqual(await uvxlan('fdb show'), { status: 0, stdout: '', stderr: '' });
   assert.equal((await uvxlan('fdb show -j')).stdout, '[]\n');

@@ -60,7 +60,7 @@ export class FakeDaemon implements DaemonHandlers {
       ...(entry.port === null || entry.port === port ? {} : { port: entry.port }),
       ...(entry.vni === null || entry.vni === id ? {} : { vni: entry.vni }),
       ...(entry.via === null ? {} : { viaIf: entry.via }),
-      flags: ['self'],
+      flags: ['self', ...(entry.flags ?? [])],
       state: entry.state === 'dynamic' ? '' : entry.state,
     };
     const last = this.entries.findLastIndex((one) => one.mac === entry.mac);
@@ -81,6 +81,13 @@ export class FakeDaemon implements DaemonHandlers {
   fdbShow({ dev }: { dev: string | null }): FdbRecord[] {
     if (dev !== null) this.link(dev);
     return this.entries;
+  }
+
+  fdbGet(dev: string, mac: string): FdbRecord[] {
+    this.link(dev);
+    const found = this.entries.filter((entry) => entry.mac === mac);
+    if (found.length === 0) throw new CommandError('Fdb entry not found', 'ENOENT');
+    return found.map((entry) => ({ ...entry, used: 3, updated: 4 }));
   }
 
   fdbFlush(dev: string): void {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { parseFdbEntry, parseFdbFilter, parseFdbFlush } from '../../control/fdb-words.ts';
+import { parseFdbEntry, parseFdbFilter, parseFdbFlush, parseFdbGet } from '../../control/fdb-words.ts';
 import { nearest } from '../../control/nearest.ts';
 import { completeDevice, parseChanges, parseDevice, UsageError } from '../../control/words.ts';
 
@@ -199,6 +199,7 @@ const GOOD_ENTRIES: [string, object][] = [
   [`${MAC} dev v1 dst 192.0.2.2 static`, { state: 'static' }],
   [`${MAC} dev v1 dst 192.0.2.2 temp`, { state: 'static' }],
   [`${MAC} dev v1 dst 192.0.2.2 self dynamic`, { state: 'dynamic' }],
+  [`${MAC} dev v1 dst 192.0.2.2 dynamic extern_learn router`, { state: 'dynamic', flags: ['extern_learn', 'router'] }],
   ['00:00:00:00:00:00 dev v1 dst 2001:db8::1', { mac: '00:00:00:00:00:00', dst: '2001:db8::1' }],
 ];
 
@@ -229,7 +230,11 @@ const BAD_ENTRIES: [string, string][] = [
   [`${MAC} dev v1 dst 192.0.2.2 static permanent`, 'duplicate "state": "permanent" is the second value.'],
   [`${MAC} ${MAC} dev v1 dst 192.0.2.2`, `unknown word "${MAC}", see uvxlan fdb --help`],
   [`${MAC} dev v1 dst 192.0.2.2 master`, '"master" is the FDB of a bridge: uvxlan has "self" only'],
-  [`${MAC} dev v1 nhid 5`, '"nhid" is not there yet in uvxlan'],
+  [
+    `${MAC} dev v1 dst 192.0.2.2 src_vni 5`,
+    '"src_vni" is for "external" devices, which have several VNIs: uvxlan has a device for each',
+  ],
+  [`${MAC} dev v1 dst 192.0.2.2 vlan 5`, '"vlan" is for the FDB of a bridge'],
   [`${MAC} dev v1 dst 192.0.2.2 prot 5`, 'unknown word "prot", did you mean "port"?'],
 ];
 
@@ -245,15 +250,31 @@ test('an entry is deleted with or without dst', () => {
   assert.deepEqual(parseFdbEntry([MAC, 'dev', 'v1', 'dst', '192.0.2.2'], 'del'), ENTRY);
 });
 
-test('show and flush take a device', () => {
-  assert.deepEqual(parseFdbFilter([]), { dev: null });
-  assert.deepEqual(parseFdbFilter(['dev', 'v1']), { dev: 'v1' });
-  assert.deepEqual(parseFdbFilter(['brport', 'v1', 'self']), { dev: 'v1' });
-  assert.deepEqual(parseFdbFlush(['dev', 'v1']), { dev: 'v1' });
+test('show and flush take a device, and what they select by', () => {
+  const filter = (line: string) => parseFdbFilter(line.split(' ').filter((word) => word !== ''));
+  assert.deepEqual(filter(''), { dev: null, selection: {} });
+  assert.deepEqual(filter('dev v1'), { dev: 'v1', selection: {} });
+  assert.deepEqual(filter('brport v1 self'), { dev: 'v1', selection: {} });
+  assert.deepEqual(filter('state static'), { dev: null, selection: { static: true } });
+  assert.deepEqual(filter('dynamic noextern_learn'), { dev: null, selection: { dynamic: true, extern_learn: false } });
+  assert.deepEqual(parseFdbFlush('dev v1 dst 192.0.2.2 port 4789 vni 7 via eth0 nopermanent'.split(' ')), {
+    dev: 'v1',
+    selection: { dst: '192.0.2.2', port: 4789, vni: 7, via: 'eth0', permanent: false },
+  });
+  assert.throws(() => parseFdbFlush(['dev', 'v1', 'vlan', '5']), /"vlan" is for the FDB of a bridge/);
   assert.throws(() => parseFdbFlush([]), { message: 'Device is a required argument.' });
-  assert.throws(() => parseFdbFilter(['v1']), /unknown word "v1": only "dev DEV" selects entries/);
+  assert.throws(() => parseFdbFilter(['v1']), /unknown word "v1", see uvxlan fdb --help/);
   assert.throws(() => parseFdbFilter(['dev']), /"dev" wants a value/);
   assert.throws(() => parseFdbFilter(['dev', 'v1', 'dev', 'v2']), /duplicate "dev"/);
+});
+
+test('get takes a MAC and a device', () => {
+  assert.deepEqual(parseFdbGet(['to', MAC, 'dev', 'v1']), { mac: MAC, dev: 'v1' });
+  assert.deepEqual(parseFdbGet([MAC, 'brport', 'v1', 'self']), { mac: MAC, dev: 'v1' });
+  for (const words of [[], [MAC], ['dev', 'v1']]) {
+    assert.throws(() => parseFdbGet(words), { message: 'Device and address are required arguments.' });
+  }
+  assert.throws(() => parseFdbGet([MAC, 'dev', 'v1', 'dynamic']), UsageError);
 });
 
 test('the nearest word is suggested only when it is near', () => {

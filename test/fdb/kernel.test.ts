@@ -35,13 +35,14 @@ function kernelDevice(t: TestContext, ...options: string[]): string {
   return namespace;
 }
 
-function wordsOf({ mac, dst, port, vni, via, state }: FdbEntry): string[] {
+function wordsOf({ mac, dst, port, vni, via, state, flags = [] }: FdbEntry): string[] {
   const words = [mac];
   if (dst) words.push('dst', dst);
   if (typeof port === 'number') words.push('port', String(port));
   if (typeof vni === 'number') words.push('vni', String(vni));
   if (via) words.push('via', via);
   if (state) words.push(state);
+  words.push(...flags);
   return words;
 }
 
@@ -159,6 +160,12 @@ test('random commands', OPTIONS, (t) => {
     vni: fc.constantFrom(undefined, undefined, 9),
     via: fc.constantFrom(undefined, undefined, 'lo'),
     state: fc.constantFrom(undefined, 'permanent' as const, 'static' as const, 'dynamic' as const),
+    flags: fc.constantFrom(
+      undefined,
+      undefined,
+      ['extern_learn' as const],
+      ['router' as const, 'extern_learn' as const],
+    ),
   });
   const command = fc.constantFrom<Command>('add', 'append', 'append', 'append', 'replace', 'del');
   const property = fc.property(fc.array(fc.tuple(command, entry), { minLength: 5, maxLength: 30 }), (operations) => {

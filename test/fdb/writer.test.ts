@@ -254,3 +254,31 @@ test('behaves as the rules on Maps do', () => {
   });
   fc.assert(property, { numRuns: 300 });
 });
+
+test('an entry tells when it was sent to and heard, and flush takes what is selected', () => {
+  const { writer } = create();
+  const at = (seconds: number) => seconds * 1000;
+  writer.append(1, { mac: ZERO, dst: '192.0.2.1' }, at(10));
+  writer.append(1, { mac: ZERO, dst: '192.0.2.2', port: 4789 }, at(10));
+  writer.add(1, { mac: HOST, dst: '192.0.2.1', state: 'static', flags: ['router', 'extern_learn'] }, at(20));
+  writer.table.setClock(25);
+  new FdbReader(writer.table.buffer).lookup(1, 0x0200, 1);
+  assert.deepEqual(writer.get(1, HOST, at(30)), [
+    {
+      ...{ mac: HOST, ifname: 'vx1', dst: '192.0.2.1', used: 5, updated: 10 },
+      ...{ flags: ['self', 'router', 'extern_learn'], state: 'static' },
+    },
+  ]);
+  assert.equal(writer.get(1, ZERO, at(30)).length, 2);
+  throwsErrno('ENOENT', 'Error: Fdb entry not found.', () => writer.get(1, GROUP, 0));
+  assert.deepEqual(
+    writer.show(1).flatMap(({ used, updated }) => [used, updated]),
+    [undefined, undefined, undefined, undefined, undefined, undefined],
+  );
+  writer.flush(1, at(30), ({ dst }) => dst === '192.0.2.1');
+  assert.deepEqual(
+    writer.show(1).map(({ mac, dst }) => `${mac} ${dst}`),
+    [`${ZERO} 192.0.2.2`],
+  );
+  assert.equal(writer.nextHops.size, 1);
+});
