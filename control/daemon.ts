@@ -9,7 +9,7 @@ import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
-import { optionWords } from './device-options.ts';
+import { optionWords, outerOptions } from './device-options.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
@@ -496,11 +496,10 @@ function refuseTtlChange(name: string, { ttl }: DeviceConfig, changes: Partial<D
 }
 
 function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
-  const { uplink: choice, dstport: port, srcport: sourcePorts, udpcsum: udpChecksum, remote, fdb } = config;
-  const ttl = config.ttl === 'inherit' ? 0 : config.ttl;
+  const { uplink: choice, dstport: port, srcport: sourcePorts, remote, fdb } = config;
   // Policies of the host may concern these VTEPs only, and hold from the first packet on.
   const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
-  return { choice, nic, local, port, sourcePorts, ttl, udpChecksum, remotes };
+  return { choice, nic, local, port, sourcePorts, ...outerOptions(config, familyOf(local)), remotes };
 }
 
 /** The part of `link show` that tells what is offloaded. */

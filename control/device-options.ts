@@ -52,6 +52,31 @@ export function overlap(fields: Partial<DeviceConfig>): string | undefined {
     : undefined;
 }
 
+/** Fields of the outer header that are the same in each packet of a device; those that frames decide are 0. */
+export interface OuterOptions {
+  /** 0: each frame's own, or the host's default. */
+  readonly ttl: number;
+  readonly tos: number;
+  readonly df: DeviceConfig['df'];
+  readonly flowLabel: number;
+  readonly udpChecksum: boolean;
+  /** Take packets without a UDP checksum on IPv6 (RFC 6935, RFC 6936). */
+  readonly zeroChecksum6: boolean;
+}
+
+/** What a device's options say of the outer header in packets of a family. DF is IPv4's, the flow label IPv6's. */
+export function outerOptions(config: DeviceConfig, family: 4 | 6): OuterOptions {
+  const { ttl, tos, df, flowlabel, udpcsum, udp6zerocsumtx, udp6zerocsumrx } = config;
+  return {
+    ttl: ttl === 'inherit' ? 0 : ttl,
+    tos: tos === 'inherit' ? 0 : tos,
+    df: family === 4 ? df : 'unset',
+    flowLabel: family === 6 ? flowlabel : 0,
+    udpChecksum: family === 4 ? udpcsum : !udp6zerocsumtx,
+    zeroChecksum6: family === 6 && udp6zerocsumrx,
+  };
+}
+
 /** A device's record from DEVICE_FLAGS on; `defaultTtl` is the host's. */
 export function optionWords(config: DeviceConfig, defaultTtl: number): number[] {
   const filter = config['vtep-filter'];

@@ -114,12 +114,12 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   dstport: (text) => port(text) || DEFAULT_PORT,
   srcport: portRange,
   ttl: timeToLive,
-  tos: notYet(typeOfService, 0),
-  df: notYet(oneOf(DF_CHOICES), 'unset'),
-  flowlabel: notYet(integer(0, 0xfffff), 0),
+  tos: typeOfService,
+  df: oneOf(DF_CHOICES),
+  flowlabel: integer(0, 0xfffff),
   udpcsum: boolean,
-  udp6zerocsumtx: notYet(boolean, false),
-  udp6zerocsumrx: notYet(boolean, false),
+  udp6zerocsumtx: boolean,
+  udp6zerocsumrx: boolean,
   learning: boolean,
   ageing: (text) => (text === 'none' ? 0 : integer(0, 0xffffffff, ' or none')(text)),
   maxaddress: (text) => (text === 'unlimited' ? 0 : integer(0, 0xffffffff, ' or unlimited')(text)),
@@ -131,8 +131,8 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   localbypass: notYet(boolean, true),
   reserved_bits: headerBits,
   gbp: boolean,
-  ecn: notYet(oneOf(ECN_CHOICES), 'linux'),
-  profile: notYet(oneOf(PROFILES), 'linux'),
+  ecn: oneOf(ECN_CHOICES),
+  profile: oneOf(PROFILES),
   'vtep-filter': oneOf(VTEP_FILTERS),
   address: unicastMac,
   // A TAP takes no more: 65535 less its hard header (drivers/net/tun.c: tun_net_init).
@@ -197,8 +197,8 @@ function notYet<T>(validate: (text: string) => T, idle?: T): (text: string) => T
   };
 }
 
-function timeToLive(text: string): number {
-  if (text === 'inherit') throw new WrongValue(text, 'is not there yet in uvxlan');
+function timeToLive(text: string): number | 'inherit' {
+  if (text === 'inherit') return text;
   return text === 'auto' ? 0 : integer(0, 255, ', auto or inherit')(text);
 }
 

@@ -7,6 +7,7 @@ import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
+import { outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
 import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection.ts';
 import type { FdbEntry } from './fields.ts';
@@ -235,8 +236,9 @@ export class Forwarding {
 
   #publish(index: number, found: Path | undefined): void {
     const { device, ip, port, vni } = this.#nextHops.get(index)!;
-    const { ttl, udpcsum } = device.config;
+    const { config } = device;
     const { local, nic } = device.place;
+    const outer = outerOptions(config, familyOf(local));
     // Whole frames leave through the uplink's own NIC only.
     const path = found?.dev === nic?.name ? found : undefined;
     const template = buildTemplate({
@@ -247,11 +249,11 @@ export class Forwarding {
       port,
       vni,
       mtu: path?.mtu ?? 0,
-      ttl: ttl === 'inherit' ? 0 : ttl || this.defaultTtl(local),
-      tos: 0,
-      df: false,
-      // On IPv6 `noudpcsum` does not apply (Linux: vxlan's udp6zerocsumtx is a flag of its own).
-      udpChecksum: udpcsum || familyOf(local) === 6,
+      ttl: config.ttl === 'inherit' ? 0 : outer.ttl || this.defaultTtl(local),
+      tos: outer.tos,
+      df: outer.df === 'set',
+      flowLabel: outer.flowLabel,
+      udpChecksum: outer.udpChecksum,
       uplink: device.uplink.index,
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);

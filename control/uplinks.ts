@@ -9,6 +9,7 @@ import { closeTap, createTap, type TapDevice, tapName } from '../system/tun.ts';
 import { VNET_TUNNEL } from '../system/vnet.ts';
 import { familyOf, parseIp } from '../wire/address.ts';
 import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
+import type { OuterOptions } from './device-options.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
 import { findPolicies, type Policy, policySentence, type Tunnel } from './policies.ts';
@@ -18,7 +19,7 @@ import { steering } from './steering.ts';
 
 export type UplinkKind = 'redirect' | 'udp' | 'raw';
 
-export interface UplinkRequest {
+export interface UplinkRequest extends OuterOptions {
   readonly choice: UplinkChoice;
   /** undefined: the route to each VTEP decides. */
   readonly nic: Link | undefined;
@@ -27,9 +28,6 @@ export interface UplinkRequest {
   readonly port: number;
   /** [0, 0]: the host's ip_local_port_range. */
   readonly sourcePorts: readonly [number, number];
-  /** 0: the host's default. */
-  readonly ttl: number;
-  readonly udpChecksum: boolean;
   /** Another uplink of ours has the address and port already, and both receive. */
   readonly shared: boolean;
   /** Addresses of the remote VTEPs, by which the host's policies are judged; none are known yet when not given. */
@@ -73,16 +71,8 @@ const FRAMING = ETHER_HEADER + 2 * VLAN_TAG;
 const ETHERNET_MTU = 1500;
 
 /** What makes devices share an uplink. */
-export function uplinkKey({
-  choice,
-  nic,
-  local,
-  port,
-  sourcePorts,
-  ttl,
-  udpChecksum,
-}: Omit<UplinkRequest, 'shared' | 'remotes'>): string {
-  return JSON.stringify([choice, nic?.ifindex, local, port, sourcePorts, ttl, udpChecksum]);
+export function uplinkKey({ nic, remotes: _, ...wish }: UplinkWish): string {
+  return JSON.stringify(Object.entries({ ...wish, nic: nic?.ifindex }).sort());
 }
 
 /**
@@ -96,12 +86,12 @@ export async function openUplink(
   workers: number,
   request: UplinkRequest,
 ): Promise<Uplink> {
-  const sockets: Sockets = { receivers: [], senders: [] };
+  const sockets: Sockets = { receivers: [], senders: [], dfSenders: [] };
   try {
     const raw = request.choice === 'raw'; // it runs on the main thread alone
     openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request, await vrfOf(host, request.nic));
     const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
-    if (kind !== 'raw') openSenders(sockets.senders, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
+    if (kind !== 'raw') openSenders(sockets, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, policies, notes, request, sockets, capabilities };
     if (kind === 'udp') steering()?.sockets(sockets.receivers, familyOf(request.local));
     if (kind !== 'redirect') return socketUplink(kind, common);
@@ -109,7 +99,7 @@ export async function openUplink(
       return await redirectUplink(host, common);
     } catch (error) {
       if (request.choice !== 'auto') throw error;
-      openSenders(sockets.senders, SENDERS - SENDERS_VIA_HOST, request);
+      openSenders(sockets, SENDERS - SENDERS_VIA_HOST, request);
       steering()?.sockets(sockets.receivers, familyOf(request.local));
       return socketUplink('udp', { ...common, reason: `redirect does not work here: ${(error as Error).message}` });
     }
@@ -123,6 +113,8 @@ interface Sockets {
   /** On the VXLAN port, one a worker: udp's receiving half; redirect's slow path, which also keeps the port ours. */
   readonly receivers: number[];
   readonly senders: number[];
+  /** Where packets decide about DF: a twin of each sender, on the same port, for those that have it. */
+  readonly dfSenders: number[];
 }
 
 interface Common {
@@ -142,11 +134,12 @@ function openReceivers(
   request: UplinkRequest,
   device: string | undefined,
 ): void {
-  const { port, shared } = request;
+  const { port, shared, zeroChecksum6 } = request;
   const address = parseIp(request.local)!;
   // Once without SO_REUSEPORT, so that a process that shares its own port does not share it with us.
-  if (!shared) libc.close(openUdpSocket({ address, port, device }));
-  for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ address, port, reusePort: true, gro, device }));
+  const common = { address, port, device, takesNoChecksum: zeroChecksum6 };
+  if (!shared) libc.close(openUdpSocket(common));
+  for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ ...common, reusePort: true, gro, tellsTos: true }));
 }
 
 /** The VRF that a NIC belongs to: outside of it, its addresses are nobody's (Linux: vxlan_sock_add binds to it as well). */
@@ -156,8 +149,8 @@ async function vrfOf(host: Host, nic: Link | undefined): Promise<string | undefi
 }
 
 /** Binds `count` more sockets to source ports of the range. */
-function openSenders(senders: number[], count: number, request: UplinkRequest): void {
-  const { local, sourcePorts, ttl, udpChecksum, nic } = request;
+function openSenders({ senders, dfSenders }: Sockets, count: number, request: UplinkRequest): void {
+  const { local, sourcePorts, ttl, tos, df, flowLabel, udpChecksum, nic } = request;
   const [first, end] = sourcePortRange(sourcePorts);
   const address = parseIp(local)!;
   const tried = new Set<number>();
@@ -167,7 +160,12 @@ function openSenders(senders: number[], count: number, request: UplinkRequest): 
     if (tried.has(port)) continue;
     tried.add(port);
     try {
-      senders.push(openUdpSocket({ address, port, sendOnly: true, ttl, noChecksum: !udpChecksum, device: nic?.name }));
+      const common = {
+        ...{ address, port, sendOnly: true, ttl, tos, flowLabel: flowLabel !== 0 },
+        ...{ noChecksum: !udpChecksum, device: nic?.name, reusePort: df === 'inherit' },
+      };
+      senders.push(openUdpSocket({ ...common, dontFragment: df === 'set' }));
+      if (df === 'inherit') dfSenders.push(openUdpSocket({ ...common, dontFragment: true }));
       count--;
     } catch (error) {
       failure = error; // taken by another process: the next one will do
@@ -176,8 +174,8 @@ function openSenders(senders: number[], count: number, request: UplinkRequest): 
   if (senders.length === 0) throw failure;
 }
 
-function closeSockets({ receivers, senders }: Sockets): void {
-  for (const fd of [...receivers, ...senders]) libc.close(fd);
+function closeSockets({ receivers, senders, dfSenders }: Sockets): void {
+  for (const fd of [...receivers, ...senders, ...dfSenders]) libc.close(fd);
 }
 
 /** The source ports that a request stands for, the second exclusive. */
@@ -329,9 +327,9 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
 
 function spec(
   index: number,
-  { port, local, sourcePorts, nic }: UplinkRequest,
+  { port, local, sourcePorts, nic, zeroChecksum6 }: UplinkRequest,
   { tunnelGso, uso, udpGso }: Pick<Capabilities, 'tunnelGso' | 'uso' | 'udpGso'>,
-  { senders }: Sockets,
+  { senders, dfSenders }: Sockets,
   receiver: number,
 ): Omit<UplinkSpec, 'kind' | 'tap'> {
   return {
@@ -344,5 +342,7 @@ function spec(
     largestFrame: (nic?.mtu ?? ETHERNET_MTU) + FRAMING,
     receiver,
     senders,
+    dfSenders,
+    zeroChecksum6,
   };
 }

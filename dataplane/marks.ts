@@ -21,6 +21,7 @@ import { IPV6_HEADER, IPV6_HOP_LIMIT } from '../wire/ipv6.ts';
 import { DEVICE_TTL, type Device, DF_INHERIT, ECN_RFC6040, TOS_INHERIT, TTL_INHERIT } from './device.ts';
 
 export const MARK_TTL_SHIFT = 8;
+export const MARK_TTL = 0xff << MARK_TTL_SHIFT;
 export const MARK_DF = 1 << 16;
 
 /** The options that make more than ECN of a frame's marks. */

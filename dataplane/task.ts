@@ -46,6 +46,10 @@ export interface UplinkSpec {
   readonly receiver: number;
   /** Sockets to send from: all of it for udp, for redirect what has to go through the host's stack. */
   readonly senders: readonly number[];
+  /** A twin of each sender for packets with DF, where packets decide about it; empty elsewhere. */
+  readonly dfSenders: readonly number[];
+  /** Whether packets over IPv6 may do without a UDP checksum. */
+  readonly zeroChecksum6: boolean;
 }
 
 /** A device, as a worker gets it. */

@@ -115,7 +115,8 @@ export class Worker {
     const receiver = new UdpReceiver(spec.receiver, this.#receiveBuffers, this.#counters, scope, spec.largestFrame);
     const udp = (receiving?: UdpReceiver): UdpUplink => {
       const offloads = { tunnelGso: false, udpGso: spec.socketGso };
-      return new UdpUplink(spec.senders, receiving, this.memory, this.sum, this.#counters, this.#nextHops, offloads);
+      const { memory, sum } = this;
+      return new UdpUplink(spec, receiving, memory, sum, this.#counters, this.#nextHops, offloads);
     };
     if (spec.kind === 'udp') this.#register(spec, udp(receiver), true);
     else this.addFrameUplink(spec, new FdPort(spec.tap, this.memory), udp(), receiver);

@@ -24,7 +24,10 @@ export interface OuterHeaders {
   readonly port: number;
   readonly vni: number;
   readonly ttl: number;
+  /** TOS or traffic class. This and the TTL are 0 where frames decide (dataplane/marks.ts). */
   readonly tos: number;
+  /** IPv6 only. */
+  readonly flowLabel?: number;
   /** Whether to set DF. */
   readonly df: boolean;
   readonly udpChecksum: boolean;
@@ -62,7 +65,7 @@ export function buildTemplate(outer: OuterHeaders): Template {
   } else {
     writeIpv6Header(bytes, ip, {
       trafficClass: outer.tos,
-      flowLabel: 0,
+      flowLabel: outer.flowLabel ?? 0,
       payloadLength: 0,
       nextHeader: PROTOCOL_UDP,
       hopLimit: outer.ttl,

@@ -32,12 +32,15 @@ export const SOCKADDR_PORT = 2;
 export const SOCKADDR_IN = 16;
 export const SOCKADDR_IN_ADDRESS = 4;
 export const SOCKADDR_IN6 = 28;
+export const SOCKADDR_IN6_FLOWINFO = 4;
 export const SOCKADDR_IN6_ADDRESS = 8;
 /** Room for a sockaddr of either family. */
 export const SOCKADDR = 32;
 export const SOL_UDP = 17;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
+export const UDP_NO_CHECK6_TX = 101;
+export const UDP_NO_CHECK6_RX = 102;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
@@ -54,13 +57,21 @@ export const SO_MEMINFO = 55;
 export const MEMINFO = 36;
 export const MEMINFO_DROPS = 32;
 export const SOL_IP = 0;
+export const IP_TOS = 1;
 export const IP_TTL = 2;
 export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_DONT = 0;
+export const IP_PMTUDISC_DO = 2;
+export const IP_RECVTOS = 13;
 export const SOL_IPV6 = 41;
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_V6ONLY = 26;
+export const IPV6_FLOWINFO_SEND = 33;
+export const IPV6_HOPLIMIT = 52;
+export const IPV6_RECVTCLASS = 66;
+export const IPV6_TCLASS = 67;
+export const IPV6_AUTOFLOWLABEL = 70;
 export const IPPROTO_ICMPV6 = 58;
 export const ICMPV6_FILTER = 1;
 export const ICMPV6_PACKET_TOO_BIG = 2;
@@ -77,8 +88,17 @@ export interface UdpSocketOptions {
   /** Nothing is read from it. */
   readonly sendOnly?: boolean;
   readonly ttl?: number;
-  /** Send no UDP checksums. */
+  /** TOS or traffic class of what is sent. */
+  readonly tos?: number;
+  /** Set DF, so that what does not fit the path is refused with EMSGSIZE; IPv4 only. */
+  readonly dontFragment?: boolean;
+  /** A flow label is sent: each message's address has it (IPv6). */
+  readonly flowLabel?: boolean;
+  /** Send no UDP checksums; on IPv6 take packets without one as well (RFC 6936). */
   readonly noChecksum?: boolean;
+  readonly takesNoChecksum?: boolean;
+  /** TOS or traffic class of what is received comes in a control message. */
+  readonly tellsTos?: boolean;
   /** Use this network device only. */
   readonly device?: string | undefined;
 }
@@ -97,16 +117,25 @@ export function openUdpSocket(options: UdpSocketOptions): number {
   const fd = libc.check(libc.socket(ipv6 ? AF_INET6 : AF_INET, type, 0), subject, 'socket');
   try {
     if (options.reusePort) setOption(fd, subject, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (options.noChecksum && !ipv6) setOption(fd, subject, SOL_SOCKET, SO_NO_CHECK, 1);
-    if (ipv6) setOption(fd, subject, SOL_IPV6, IPV6_V6ONLY, 1);
+    if (options.noChecksum)
+      setOption(fd, subject, ipv6 ? SOL_UDP : SOL_SOCKET, ipv6 ? UDP_NO_CHECK6_TX : SO_NO_CHECK, 1);
+    if (options.takesNoChecksum && ipv6) setOption(fd, subject, SOL_UDP, UDP_NO_CHECK6_RX, 1);
+    if (options.tos) setOption(fd, subject, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_TCLASS : IP_TOS, options.tos);
+    if (options.tellsTos) setOption(fd, subject, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_RECVTCLASS : IP_RECVTOS, 1);
+    if (ipv6) {
+      setOption(fd, subject, SOL_IPV6, IPV6_V6ONLY, 1);
+      // As the kernel's device: the label that was given, else none.
+      setOption(fd, subject, SOL_IPV6, IPV6_AUTOFLOWLABEL, 0);
+      if (options.flowLabel) setOption(fd, subject, SOL_IPV6, IPV6_FLOWINFO_SEND, 1);
+    }
     if (options.ttl) setOption(fd, subject, ipv6 ? SOL_IPV6 : SOL_IP, ipv6 ? IPV6_UNICAST_HOPS : IP_TTL, options.ttl);
     if (options.device) {
       const name = Buffer.from(`${options.device}\0`, 'latin1');
       libc.check(libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length), subject, 'SO_BINDTODEVICE');
     }
-    // The kernel fragments what does not fit: the device's `df unset`.
+    // Without DF the kernel fragments what does not fit.
     const [level, name] = ipv6 ? [SOL_IPV6, IPV6_MTU_DISCOVER] : [SOL_IP, IP_MTU_DISCOVER];
-    setOption(fd, subject, level, name, IP_PMTUDISC_DONT);
+    setOption(fd, subject, level, name, options.dontFragment && !ipv6 ? IP_PMTUDISC_DO : IP_PMTUDISC_DONT);
     // The FORCE variants need CAP_NET_ADMIN, which a TAP needs as well; without it the default size has to do.
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(BUFFER_BYTES), 4);
     // A socket that only sends is never read: what others send to it must not tie up memory.

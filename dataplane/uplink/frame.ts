@@ -66,6 +66,8 @@ export interface FrameUplinkOptions {
   readonly port: number;
   /** UDP source ports of what we send: from the first to before the second. */
   readonly sourcePorts: readonly [number, number];
+  /** Whether packets over IPv6 may do without a UDP checksum. */
+  readonly zeroChecksum6?: boolean;
   /** The uplink's own block of counters. */
   readonly scope: number;
   /** Packet memory to receive into, see takeUplinkArena. */
@@ -82,6 +84,7 @@ export class FrameUplink extends Sender implements Uplink {
   readonly #udpPort: number;
   readonly #firstSource: number;
   readonly #endSource: number;
+  readonly #zeroChecksum6: boolean;
   readonly #scope: number;
   readonly #arena: number;
   #id = (Math.random() * 65536) | 0;
@@ -102,6 +105,7 @@ export class FrameUplink extends Sender implements Uplink {
     this.#tunnelGso = options.offloads.tunnelGso;
     this.#udpPort = options.port;
     [this.#firstSource, this.#endSource] = options.sourcePorts;
+    this.#zeroChecksum6 = options.zeroChecksum6 ?? false;
     this.#scope = options.scope;
     this.#arena = options.arena;
   }
@@ -287,11 +291,11 @@ export class FrameUplink extends Sender implements Uplink {
     }
   }
 
-  /** Zero means that the sender computed none, which IPv6 does not allow by default (RFC 768; RFC 8200 section 8.1). */
+  /** Zero means that the sender computed none, which IPv6 allows for tunnels that agree on it (RFC 768; RFC 8200 section 8.1, RFC 6936). */
   #udpChecksumHolds(ip: number, udp: number, udpLength: number): boolean {
     const { u8 } = this.memory;
     const ipv4 = udp - ip === IPV4_HEADER;
-    if (get16(u8, udp + UDP_CHECKSUM) === 0) return ipv4;
+    if (get16(u8, udp + UDP_CHECKSUM) === 0) return ipv4 || this.#zeroChecksum6;
     const pseudo = ipv4 ? pseudoSum4(u8, ip, PROTOCOL_UDP, udpLength) : pseudoSum6(u8, ip, PROTOCOL_UDP, udpLength);
     return fold(pseudo + this.sum(udp, udpLength)) === 0xffff;
   }

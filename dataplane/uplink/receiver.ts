@@ -8,7 +8,6 @@ import {
   CMSG,
   CMSG_DATA,
   CMSG_LEVEL,
-  CMSG_TYPE,
   MMSG_LENGTH,
   MMSGHDR,
   MSG_CONTROL,
@@ -24,7 +23,6 @@ import {
   SOCKADDR_IN_ADDRESS,
   SOCKADDR_IN6_ADDRESS,
   SOL_UDP,
-  UDP_GRO,
 } from '../../system/socket.ts';
 import { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
 import { pseudoSum4, pseudoSum6 } from '../../wire/checksum.ts';
@@ -39,6 +37,8 @@ import { IOVEC, type PacketMemory } from '../memory.ts';
 
 const MESSAGES = 16;
 const BUFFER = 65536 + 64;
+/** Two control messages: the TOS, and UDP_GRO's segment size. */
+const CONTROLS = 2 * CMSG;
 /** MSS for a super-frame whose own is unknown: one that fits every path (the IPv6 minimum MTU, less headers). */
 const SAFE_SEGMENT = 1220;
 
@@ -57,7 +57,7 @@ export class ReceiveBuffers {
     const iovecs = memory.take(MESSAGES * IOVEC);
     const names = memory.take(MESSAGES * SOCKADDR);
     this.#firstName = names;
-    const controls = memory.take(MESSAGES * CMSG);
+    const controls = memory.take(MESSAGES * CONTROLS);
     this.#first = buffers + 2; // so that inner IP headers are aligned
     for (let i = 0; i < MESSAGES; i++) {
       const header = this.headers + i * MMSGHDR;
@@ -65,7 +65,7 @@ export class ReceiveBuffers {
       memory.setPointer(header + MSG_NAME, names + i * SOCKADDR);
       memory.setPointer(header + MSG_IOV, iovecs + i * IOVEC);
       memory.u32[(header + MSG_IOV_LENGTH) >> 2] = 1;
-      memory.setPointer(header + MSG_CONTROL, controls + i * CMSG);
+      memory.setPointer(header + MSG_CONTROL, controls + i * CONTROLS);
       this.reset(header);
     }
   }
@@ -86,7 +86,7 @@ export class ReceiveBuffers {
   reset(header: number): void {
     const { u32 } = this.memory;
     u32[(header + MSG_NAME_LENGTH) >> 2] = SOCKADDR;
-    u32[(header + MSG_CONTROL_LENGTH) >> 2] = CMSG;
+    u32[(header + MSG_CONTROL_LENGTH) >> 2] = CONTROLS;
     u32[(header + MSG_FLAGS) >> 2] = 0;
   }
 }
@@ -98,6 +98,9 @@ export class UdpReceiver {
   readonly #counters: Float64Array;
   readonly #scope: number;
   readonly #largestFrame: number;
+  // Of the message that is being read.
+  #segment = 0;
+  #tos = 0;
 
   /** `largestFrame`: longer inner frames than this are super-frames. */
   constructor(fd: number, buffers: ReceiveBuffers, counters: Float64Array, scope: number, largestFrame: number) {
@@ -131,9 +134,11 @@ export class UdpReceiver {
       this.#counters[this.#scope + COUNTER.rx_outer_malformed]++;
       return 1;
     }
-    const segment = this.#segmentSize(header);
+    this.#readControls(header);
+    const segment = this.#segment;
     const i = batch.add(at, length);
     batch.source[i] = this.#buffers.source(header);
+    batch.tos[i] = this.#tos;
     if ((segment > 0 && segment < length) || length - VXLAN_HEADER > this.#largestFrame) {
       if (this.#addSuperFrame(batch, i, segment)) return 1;
       if (segment > 0) batch.train[i] = segment;
@@ -141,13 +146,18 @@ export class UdpReceiver {
     return batch.train[i] > 0 ? Math.ceil(length / segment) : 1;
   }
 
-  /** The UDP_GRO control message's size, 0 without one. */
-  #segmentSize(header: number): number {
-    const { u32 } = this.#memory;
-    if (u32[(header + MSG_CONTROL_LENGTH) >> 2] < CMSG_DATA + 4) return 0;
-    const control = this.#controlOf(header);
-    const matches = u32[(control + CMSG_LEVEL) >> 2] === SOL_UDP && u32[(control + CMSG_TYPE) >> 2] === UDP_GRO;
-    return matches ? u32[(control + CMSG_DATA) >> 2] : 0;
+  /** Reads the control messages: sets #segment to UDP_GRO's size and #tos, each 0 without one. */
+  #readControls(header: number): void {
+    const { u8, u32 } = this.#memory;
+    this.#segment = 0;
+    this.#tos = 0;
+    const begin = this.#controlOf(header);
+    const end = begin + u32[(header + MSG_CONTROL_LENGTH) >> 2];
+    for (let at = begin; at + CMSG_DATA < end; at += Math.max(CMSG, (u32[at >> 2] + 7) & ~7)) {
+      const level = u32[(at + CMSG_LEVEL) >> 2];
+      if (level === SOL_UDP) this.#segment = u32[(at + CMSG_DATA) >> 2];
+      else this.#tos = u8[at + CMSG_DATA]; // a byte of IPv4, an int of IPv6
+    }
   }
 
   #controlOf(header: number): number {

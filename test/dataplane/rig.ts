@@ -267,6 +267,8 @@ export function uplinkSpec(offloads: UplinkOffloads): UplinkSpec {
     tap: -1,
     receiver: -1,
     senders: [],
+    dfSenders: [],
+    zeroChecksum6: false,
   };
 }
 

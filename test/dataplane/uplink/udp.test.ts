@@ -60,10 +60,10 @@ function portOf(fd: number): number {
 /** A receiving socket, and an uplink that sends to it. Device 0 sends, device 1 receives. */
 function makeLink(version: 4 | 6, gro: boolean, udpGso = true, noChecksum = false) {
   const address = LOOPBACK[version];
-  const fd = open({ address, gro });
+  const fd = open({ address, gro, tellsTos: true });
   const receiver = new UdpReceiver(fd, buffers, counters, block(0, FIRST_UPLINK_SCOPE), LARGEST_FRAME);
   const senders = [open({ address, noChecksum }), open({ address, noChecksum })];
-  const uplink = new UdpUplink(senders, receiver, memory, sum, counters, nextHops, { tunnelGso: false, udpGso });
+  const uplink = new UdpUplink({ senders }, receiver, memory, sum, counters, nextHops, { tunnelGso: false, udpGso });
   const coalescer = new Coalescer(memory, to, sum, counters, block(0, 1), true);
   const device = new Device(1, VNI, block(0, 1), to, coalescer, uplink, rig.records);
   const decap = new Decap(memory, counters, block(0, FIRST_UPLINK_SCOPE), [device], version, rig.sources(), true);
@@ -155,6 +155,35 @@ test('carries runs, super-frames and all else', () => {
 const hasIpv6 = networkInterfaces().lo?.some(({ family }) => family === 'IPv6');
 test('carries the same over IPv6', { skip: !hasIpv6 && 'the loopback device has no IPv6 address' }, () => {
   assertCarries(makeLink(6, true));
+});
+
+test('sends the TOS that frames decide, run by run, and reads it', {
+  skip: !hasIpv6 && 'the loopback device has no IPv6 address',
+}, () => {
+  for (const link of [v4, withoutGro, makeLink(6, true), makeLink(6, false)]) {
+    rig.clear();
+    const tos = [0, 2, 2, 0xb9, 0, 3];
+    const frames = tos.map((_, seed) => otherFrame(0x88cc, 100, seed));
+    to.take();
+    from.waiting.push(...frames.map((bytes) => packet(bytes)));
+    receiveFrames(from, memory, arena, batch);
+    for (const [i, field] of tos.entries()) {
+      batch.marks[i] = field;
+      link.uplink.send(batch, i, link.nextHop, 0, block(0, 0));
+    }
+    link.uplink.flush();
+    assert.equal(rig.device(0).tx_packets, tos.length);
+    const seen: number[] = [];
+    while (seen.length < tos.length && link.uplink.receive(batch) > 0) {
+      for (let i = 0; i < batch.count; i++) {
+        const { train, length } = batch;
+        const packets = train[i] > 0 ? Math.ceil(length[i] / train[i]) : 1;
+        seen.push(...Array<number>(packets).fill(batch.tos[i]));
+      }
+    }
+    assert.deepEqual(seen, tos);
+    batch.marks.fill(0);
+  }
 });
 
 test('receives a run as one train, and merges its segments again', () => {
