@@ -1,6 +1,7 @@
 /** `uvxlan doctor`: looks at the machine, at the NICs and ports that tunnels use, and at the daemon's devices. Changes nothing. */
 import type { Capabilities } from '../system/capabilities.ts';
 import { familyOf } from '../wire/address.ts';
+import { outerOptions } from './device-options.ts';
 import { lookAtDevice } from './doctor/device.ts';
 import { type Finding, Findings } from './doctor/finding.ts';
 import { lookAtMachine } from './doctor/machine.ts';
@@ -10,6 +11,7 @@ import type { Host, Link } from './host.ts';
 import { findPolicies, policySentence } from './policies.ts';
 import type { FdbRecord, LinkRecord, StatsRecord } from './protocol.ts';
 import { choose, tunnelOf, type UplinkWish } from './uplinks.ts';
+import { completeDevice } from './words.ts';
 
 /** What the daemon of this namespace says of itself. */
 export interface DaemonView {
@@ -108,7 +110,8 @@ async function defaultNic(host: Host): Promise<string | undefined> {
 }
 
 function wishOf({ nic, local, port, vteps }: Tunnel): UplinkWish {
-  return { choice: 'auto', nic, local, port, sourcePorts: [0, 0], ttl: 0, udpChecksum: true, remotes: vteps };
+  const outer = outerOptions(completeDevice({}), familyOf(local));
+  return { choice: 'auto', nic, local, port, sourcePorts: [0, 0], ...outer, remotes: vteps };
 }
 
 async function lookAtPolicies(findings: Findings, host: Host, tunnel: Tunnel): Promise<void> {

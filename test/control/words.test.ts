@@ -38,6 +38,8 @@ const DEFAULTS = {
   address: null,
   mtu: null,
   uplink: 'auto',
+  offload: 'off',
+  'offload-pin': null,
   persist: false,
   workers: null,
   fdb: [],
