@@ -373,7 +373,6 @@ export class Daemon implements DaemonHandlers {
   /** Traffic goes over another uplink from now on; the old one is the caller's to close. `remote` is the one until now. */
   async #changeUplink(device: VxlanDevice, uplink: Uplink, remote = device.config.remote): Promise<void> {
     device.uplink = uplink;
-    await this.#pool.removeDevice(device.index);
     await this.#pool.addDevice(device.specs(this.#capabilities));
     this.#forwarding.moveDevice(device, remote);
     this.#offload.update(device);

@@ -173,10 +173,12 @@ export class Worker {
     uplink.close();
   }
 
+  /** One that is there already moves to another uplink, in one step: no packet finds it missing. */
   addDevice(spec: DeviceSpec, tap: Port = new FdPort(spec.tap, this.memory)): void {
     const scope = block(this.#index, spec.index);
     const state = this.#uplinks.find(({ index }) => index === spec.uplink);
     if (!state) throw new Error(`device ${spec.index} names uplink ${spec.uplink}, which is not there`);
+    this.removeDevice(spec.index);
     const coalescer = new Coalescer(this.memory, tap, this.sum, this.#counters, scope, spec.mergeUdp);
     const device = new Device(spec.index, spec.vni, scope, tap, coalescer, state.uplink, this.#records);
     state.devices.push(device);

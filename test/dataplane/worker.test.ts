@@ -18,7 +18,7 @@ import {
   unfinished,
   vxlan,
 } from './packet.ts';
-import { Node, type NodeOptions, OWN, PORT, random, type TestPort, VNI } from './rig.ts';
+import { Node, type NodeOptions, OWN, PORT, random, TestPort, uplinkSpec, VNI } from './rig.ts';
 
 const DEVICES = 3;
 const ADDRESSES = ['192.0.2.2', '192.0.2.3'];
@@ -283,6 +283,28 @@ test('takes devices away and adds them again while it runs', () => {
   node.run();
   assertFrames(node.taps[1].take(), [packet(arp)]);
   node.balance();
+});
+
+test('moves a device to another uplink without losing what comes in by either', () => {
+  const { node, uplink } = busyNode();
+  node.run();
+  const other = new TestPort(node.rig.memory);
+  node.worker.addFrameUplink({ ...uplinkSpec({ tunnelGso: false, udpGso: true }), index: 1 }, other);
+  const unknown = node.rig.uplink(0).rx_unknown_vni;
+  for (const port of [uplink, other]) port.waiting.push(outer(VNI, arp));
+  for (const tap of node.taps) tap.take();
+  uplink.take();
+  for (let i = 0; i < 2000; i++) {
+    node.worker.addDevice({ index: 0, vni: VNI, uplink: (i + 1) % 2, tap: -1, mergeUdp: true }, node.taps[0]);
+  }
+  node.worker.addDevice({ index: 0, vni: VNI, uplink: 1, tap: -1, mergeUdp: true }, node.taps[0]);
+  node.taps[0].waiting.push(packet(arp));
+  node.run();
+  assert.equal(node.taps[0].take().length, 2);
+  assert.deepEqual([uplink.take().length, other.take().length], [0, 1]);
+  assert.equal(node.rig.uplink(0).rx_unknown_vni, unknown);
+  assert.equal(node.rig.uplink(1).rx_unknown_vni ?? 0, 0);
+  node.balance(false);
 });
 
 test('settles what it lost, and no more, when a device was taken away before', () => {
