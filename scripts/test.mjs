@@ -1,40 +1,89 @@
-// npm test [-- PATH... OPTION...]: runs the built tests with Node's test runner, whose summary is the last output.
+// npm test [-- PATH... OPTION]: runs the built tests with Node's test runner, whose summary is the last output.
 //   npm test -- wire/ipv4                        only files whose path contains "wire/ipv4"
-//   npm test -- net --test-name-pattern=gateway  options go to node --test
+//   npm test -- net --test-name-pattern=gateway  only tests of such a name
 //
-// One file at a time: the real-network tests share two cores with the dataplane that they measure, and beside another
-// test they would see losses that are not the dataplane's. The pure tests take a second or so each at most, so running
-// only them in parallel would gain little and need a second runner, with a second summary.
+// Two phases with one summary. Pure tests come first, two files at a time: they are quick, and what they find explains what the others
+// would show. The rest runs one file at a time: real-network tests share two cores with the dataplane that they measure, and beside
+// another test they would see losses that are not the dataplane's.
 
-import { spawn } from 'node:child_process';
+import { Readable } from 'node:stream';
+import { run } from 'node:test';
+import { spec, tap } from 'node:test/reporters';
 import { root, typescript } from './sources.mjs';
 
+/** Rooms whose tests need no network, no root and no time. */
+const PURE = ['wire', 'fdb', 'packets', 'dataplane'];
+/** A file that hangs is ended, by a signal on which it still cleans up. */
+const TIMEOUT = 600_000;
+const PATTERN = '--test-name-pattern=';
+
 const args = process.argv.slice(2);
-const options = args.filter((arg) => arg.startsWith('-'));
+const patterns = args.filter((arg) => arg.startsWith(PATTERN)).map((arg) => arg.slice(PATTERN.length));
+const unknown = args.find((arg) => arg.startsWith('-') && !arg.startsWith(PATTERN));
 const wanted = args.filter((arg) => !arg.startsWith('-')).map((arg) => arg.replace(/\.(js|ts)$/, ''));
-const isNetwork = (file) => file.startsWith('test/net/');
 
 const files = typescript(['test'])
   .filter((file) => file.endsWith('.test.ts'))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-  // Pure tests first: they are quick, and what they find explains what the others would show.
-  .sort((a, b) => isNetwork(a) - isNetwork(b) || (a < b ? -1 : 1))
-  .map((file) => `dist/${file.replace(/\.ts$/, '.js')}`);
+  .sort((a, b) => isNetwork(a) - isNetwork(b) || (a < b ? -1 : 1));
 
-if (files.length === 0) {
-  console.error(`no test file matches ${wanted.join(', ')}`);
+if (unknown !== undefined || files.length === 0) {
+  console.error(
+    unknown ? `${unknown}: the only option is ${PATTERN}PATTERN` : `no test file matches ${wanted.join(', ')}`,
+  );
   process.exit(1);
 }
 
-// A file that hangs is ended after 10 minutes, by a signal on which it still cleans up.
-const runner = spawn(
-  process.execPath,
-  ['--enable-source-maps', '--test', '--test-concurrency=1', '--test-timeout=600000', ...options, ...files],
-  { cwd: root, stdio: 'inherit' },
-);
-// Ctrl-C reaches the runner by itself; what is sent to this process alone is passed on.
+function isNetwork(file) {
+  return file.startsWith('test/net/');
+}
+
+function isPure(file) {
+  return PURE.some((room) => file.startsWith(`test/${room}/`));
+}
+
+const abort = new AbortController();
+// Ctrl-C reaches the tests by itself; what is sent to this process alone is passed on.
 process.on('SIGINT', () => {});
-process.on('SIGTERM', () => runner.kill('SIGTERM'));
-runner.on('close', (status) => {
-  process.exitCode = status ?? 1;
-});
+process.on('SIGTERM', () => abort.abort());
+// The tests' processes get the options of this one.
+process.execArgv.push('--enable-source-maps');
+
+/** The events of both phases, as if of one. */
+async function* events() {
+  const summary = new Map();
+  let tests = 0;
+  for (const [phase, concurrency] of [
+    [files.filter(isPure), 2],
+    [files.filter((file) => !isPure(file)), 1],
+  ]) {
+    if (phase.length === 0) continue;
+    const before = tests;
+    const stream = run({
+      files: phase.map((file) => `${root}dist/${file.replace(/\.ts$/, '.js')}`),
+      ...{ concurrency, timeout: TIMEOUT, signal: abort.signal },
+      ...(patterns.length > 0 ? { testNamePatterns: patterns } : {}),
+    });
+    for await (const event of stream) {
+      const { type, data } = event;
+      const isTop = data.nesting === 0 && data.file === undefined;
+      if (type === 'test:fail' && !data.todo) process.exitCode = 1;
+      if (isTop && type === 'test:plan') tests += data.count;
+      else if (isTop && type === 'test:diagnostic') {
+        const [name, value] = data.message.split(' ');
+        summary.set(name, (summary.get(name) ?? 0) + Number(value));
+      } else {
+        if (data.nesting === 0 && data.testNumber !== undefined) data.testNumber += before;
+        yield event;
+      }
+    }
+  }
+  yield { type: 'test:plan', data: { nesting: 0, count: tests } };
+  for (const [name, value] of summary) {
+    yield { type: 'test:diagnostic', data: { nesting: 0, message: `${name} ${value}` } };
+  }
+}
+
+Readable.from(events())
+  .compose(process.stdout.isTTY ? new spec() : tap)
+  .pipe(process.stdout);
