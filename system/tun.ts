@@ -9,6 +9,7 @@ export const TUNSETSTEERINGEBPF = 0x800454e0;
 export const TUNGETIFF = 0x800454d2;
 export const TUNGETDEVNETNS = 0x54e3;
 export const SIOCGIFHWADDR = 0x8927;
+export const IFF_TUN = 0x0001;
 export const IFF_TAP = 0x0002;
 export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_NO_PI = 0x1000;
@@ -43,12 +44,7 @@ export function createTap(
   let actual = name;
   try {
     for (let i = 0; i < queueCount; i++) {
-      const fd = libc.check(
-        libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC),
-        '/dev/net/tun',
-        'open',
-        openAdvice(libc.errno()),
-      );
+      const fd = openTunDriver();
       queues.push(fd);
       const flags =
         IFF_TAP |
@@ -56,11 +52,7 @@ export function createTap(
         IFF_VNET_HDR |
         (queueCount > 1 || takeOver ? IFF_MULTI_QUEUE : 0) |
         (i === 0 && !takeOver ? IFF_TUN_EXCL : 0);
-      const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
-      request.write(actual, 0, IFNAMSIZ - 1, 'latin1');
-      request.writeUInt16LE(flags, IFNAMSIZ);
-      libc.check(libc.ioctl(fd, TUNSETIFF, request), actual, 'TUNSETIFF', attachAdvice(actual, libc.errno()));
-      actual = request.toString('latin1', 0, request.indexOf(0));
+      actual = attach(fd, actual, flags);
       const size = Buffer.alloc(4);
       size.writeInt32LE(headerSize);
       libc.check(libc.ioctl(fd, TUNSETVNETHDRSZ, size), actual, 'TUNSETVNETHDRSZ');
@@ -71,6 +63,35 @@ export function createTap(
     throw error;
   }
   return { name: actual, queues };
+}
+
+/**
+ * Opens the TUN device `name`, whose packets begin with their IP header, and makes it when it is not there. It is persistent. Throws as createTap().
+ */
+export function openTun(name: string): number {
+  const fd = openTunDriver();
+  try {
+    attach(fd, name, IFF_TUN | IFF_NO_PI);
+    libc.check(libc.ioctlValue(fd, TUNSETPERSIST, 1), name, 'TUNSETPERSIST');
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+function openTunDriver(): number {
+  const fd = libc.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  return libc.check(fd, '/dev/net/tun', 'open', openAdvice(libc.errno()));
+}
+
+/** Makes the descriptor a queue of the device, and the device when there is none; returns its name. */
+function attach(fd: number, name: string, flags: number): string {
+  const request = Buffer.alloc(40); // struct ifreq: name, then a union whose first member is the flags
+  request.write(name, 0, IFNAMSIZ - 1, 'latin1');
+  request.writeUInt16LE(flags, IFNAMSIZ);
+  libc.check(libc.ioctl(fd, TUNSETIFF, request), name, 'TUNSETIFF', attachAdvice(name, libc.errno()));
+  return request.toString('latin1', 0, request.indexOf(0));
 }
 
 export function closeTap(tap: TapDevice): void {

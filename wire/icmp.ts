@@ -20,7 +20,8 @@ export const ICMP_HEADER = 8;
 
 export const ICMP_ECHO_REPLY = 0;
 export const ICMP_UNREACHABLE = 3;
-/** Code of ICMP_UNREACHABLE. */
+/** Codes of ICMP_UNREACHABLE. */
+export const ICMP_NET_UNREACHABLE = 0;
 export const ICMP_FRAGMENTATION_NEEDED = 4;
 export const ICMP_ECHO_REQUEST = 8;
 

@@ -25,6 +25,7 @@ import type { NetConf } from './net-conf.ts';
 import { type Depth, Reconciler, type ReconcilerOptions } from './reconciler.ts';
 import { type Source, StoppedError } from './source.ts';
 import { formatSubnetEnv, replaceFile } from './subnet-env.ts';
+import { UdpOverlay } from './udp-backend.ts';
 import { Vxlan, type VxlanOptions } from './vxlan-backend.ts';
 
 export interface AgentOptions extends ReconcilerOptions, VxlanOptions {
@@ -432,7 +433,7 @@ export function openBackend(netConf: NetConf, options: VxlanOptions): Backend {
     case 'host-gw':
       return new HostGateway(netConf);
     case 'udp':
-      throw new Error('the backend udp is not there yet');
+      return new UdpOverlay(netConf, backend, options.log);
   }
 }
 

@@ -10,11 +10,11 @@
  * Routes and neighbours carry a protocol number of our own, by which they are known also after kill -9: what has it and is not
  * wanted was left by a peer that is gone. What does not have it is somebody else's.
  */
+import { contains, type Prefix, parsePrefix } from '../../wire/prefix.ts';
 import type { Host } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import type { Overlay } from './backend.ts';
 import { FAMILIES, type Lease, type PerFamily } from './lease.ts';
-import { contains } from './subnet-env.ts';
 
 export type HostTable = ReadonlyMap<string, string>;
 
@@ -155,10 +155,16 @@ function addLink(table: Map<string, string>, link: IpLink, overlays: PerFamily<O
     const isOurs = FAMILIES.some((family) => {
       const overlay = overlays[family];
       // An address that somebody gave the device for another purpose is not.
-      return overlay?.device === link.ifname && local !== undefined && contains(overlay.network, local);
+      return overlay?.device === link.ifname && isIn(overlay.network, `${local}/${prefixlen}`);
     });
     if (isOurs) table.set(`address ${local}/${prefixlen} dev ${link.ifname}`, '');
   }
+}
+
+/** Whether the address of `cidr` lies in the network. */
+function isIn(network: string, cidr: string): boolean {
+  const address = parsePrefix(cidr.replace(/\/.*/, cidr.includes(':') ? '/128' : '/32'));
+  return address !== undefined && contains(parsePrefix(network) as Prefix, address);
 }
 
 function addRoute(table: Map<string, string>, route: IpRoute): void {

@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { formatIp, parseIp } from '../../wire/address.ts';
+import { formatPrefix, parsePrefix } from '../../wire/prefix.ts';
 import { FAMILIES, type PerFamily } from './lease.ts';
 
 export interface SubnetEnv {
@@ -41,7 +42,7 @@ export function parseSubnetEnv(text: string): SubnetEnv {
   const cidr = (key: string): string | null => {
     const value = values.get(key);
     if (value === undefined || value === '') return null;
-    if (!isCidr(value)) throw new Error(`${key}=${value} is not an address with a prefix length`);
+    if (!parsePrefix(value)) throw new Error(`${key}=${value} is not an address with a prefix length`);
     return value;
   };
   const subnet = (key: string): string | null => {
@@ -95,22 +96,5 @@ export function firstAddress(subnet: string): string {
 
 /** `10.244.1.1/24` to `10.244.1.0/24`. */
 export function networkOf(cidr: string): string {
-  const [address, length] = cidr.split('/');
-  const bytes = parseIp(address)!;
-  for (let bit = Number(length); bit < bytes.length * 8; bit++) bytes[bit >> 3] &= ~(0x80 >> (bit & 7));
-  return `${formatIp(bytes)}/${length}`;
-}
-
-/** Whether an address lies in a prefix of either IP version. */
-export function contains(prefix: string, address: string): boolean {
-  const [network, length] = prefix.split('/');
-  return network.includes(':') === address.includes(':') && networkOf(`${address}/${length}`) === networkOf(prefix);
-}
-
-function isCidr(text: string): boolean {
-  const [address, length, more] = text.split('/');
-  const bytes = parseIp(address);
-  return (
-    bytes !== undefined && /^\d{1,3}$/.test(length ?? '') && Number(length) <= bytes.length * 8 && more === undefined
-  );
+  return formatPrefix(parsePrefix(cidr)!);
 }

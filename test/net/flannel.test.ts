@@ -222,3 +222,79 @@ test(
 );
 
 const FETCH_METRICS = 'fetch("http://127.0.0.1:8081/metrics").then((r) => r.text()).then((text) => console.log(text))';
+
+test(
+  'DirectRouting and nft: a peer on the link is sent packets as they are, one behind a router is not',
+  options,
+  async (t) => {
+    const cluster = new Cluster(t, '{ type: vxlan, directRouting: true }', 'enableNFTables: true');
+    cluster.kernelNode(MID);
+    const agent = await cluster.agent(EAST);
+    const east = cluster.host('east');
+    await cluster.agent(WEST);
+    await cluster.addPod(EAST, 'east-pod');
+    const midPod = await cluster.addPod(MID, 'mid-pod');
+    const westPod = await cluster.addPod(WEST, 'west-pod');
+    assert.match(east.ip('route show 10.244.2.0/24'), /via 192\.0\.2\.2 dev eth0 proto 118/);
+    assert.match(east.ip('route show 10.244.3.0/24'), /via 10\.244\.3\.0 dev flannel\.1 proto 118 onlink/);
+    const pod = cluster.host('east-pod');
+    await reaches(pod, midPod);
+    await reaches(pod, westPod);
+    await reaches(pod, WORLD);
+
+    const table = east.exec('nft -s list table ip flannel-ipv4');
+    assert.match(table, /ip saddr 10\.244\.0\.0\/16 ip daddr != 224\.0\.0\.0\/4 masquerade fully-random/);
+    assert.doesNotMatch(east.exec('nft list ruleset'), /FLANNEL-POSTRTG/);
+    assert.doesNotMatch(agent.output, /right again/, 'a rule reads back as it was written');
+    east.exec('nft delete chain ip flannel-ipv4 postrtg');
+    await eventually('the rules are back', () => east.exec('nft -s list table ip flannel-ipv4') === table, 5_000);
+
+    await agent.stop('SIGTERM');
+    await uvxlan(east, `flannel --cleanup --subnet-file ${cluster.subnetFile(EAST)}`);
+    assert.doesNotMatch(east.exec('nft list ruleset'), /flannel/);
+  },
+);
+
+test('host-gw: routes alone; a peer behind a router is told of and left out', options, async (t) => {
+  const cluster = new Cluster(t, '{ type: host-gw }');
+  const [east, mid] = [cluster.host('east'), cluster.host('mid')];
+  const agent = await cluster.agent(EAST, ['--ip-masq'], /uvxlan: ready: 10\.244\.1\.0\/24, 2 peers, host-gw/);
+  await agent.waitFor(/route replace 10\.244\.3\.0\/24 via 203\.0\.113\.3 dev eth0 .*Nexthop has invalid gateway/);
+  await cluster.agent(MID, ['--ip-masq'], /ready/);
+  await cluster.addPod(EAST, 'east-pod');
+  const midPod = await cluster.addPod(MID, 'mid-pod');
+  assert.equal(cluster.host('mid-pod').ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1500);
+  await reaches(cluster.host('east-pod'), midPod);
+  assert.doesNotMatch(east.ip('link show') + mid.ip('link show'), /flannel/);
+});
+
+test('udp: IP packets in datagrams, and an answer where there is no peer', options, async (t) => {
+  const cluster = new Cluster(t, '{ type: udp }');
+  const east = cluster.host('east');
+  await cluster.agent(EAST);
+  const agent = await cluster.agent(WEST);
+  await cluster.addPod(EAST, 'east-pod');
+  const westPod = await cluster.addPod(WEST, 'west-pod');
+  const pod = cluster.host('east-pod');
+  assert.equal(pod.ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1472);
+  await reaches(pod, westPod);
+  await (await Stream.start(pod, cluster.host('west-pod'), westPod)).finish();
+
+  // Byte by byte: no header of its own between UDP's and the pod's IP packet, whose TTL is one less for each hop.
+  const capture = cluster.host('router').spawn('tcpdump -nxli eth1 -c 1 udp and dst host 203.0.113.3');
+  await capture.waitFor(/listening on/);
+  await ping(pod, westPod, { count: 2 });
+  await capture.waitFor(/192\.0\.2\.1\.8285 > 203\.0\.113\.3\.8285: UDP, length 84/);
+  await capture.ended(5_000);
+  const hex = [...capture.stdout.matchAll(/^\t0x\d+:(.*)$/gm)].map(([, words]) => words!.replace(/\s/g, '')).join('');
+  // The pod's TTL is 64: the node forwards, and so does the agent.
+  assert.match(hex.slice(56), /^45000054.{8}3e01.{4}0af401020af40302/);
+
+  const connect = 'require("net").connect(9, "10.244.77.7").on("error", ({ code }) => console.log(code))';
+  const { stdout } = await east.run([process.execPath, '-e', connect]);
+  assert.equal(stdout, 'ENETUNREACH\n', 'nobody has that subnet');
+
+  await agent.stop('SIGTERM');
+  assert.match(agent.output, /flannel0: tx_packets [1-9]\d*, .*rx_packets [1-9]/);
+  assert.match(cluster.host('west').ip('link show flannel0'), /mtu 1472/, 'the device stays');
+});

@@ -31,6 +31,7 @@ const NUMBERS: Readonly<Record<string, readonly [ours: unknown, x64: number, arm
     TUNGETIFF: [tun.TUNGETIFF, ioctl(2, 'T', 210, 4)],
     TUNSETVNETHDRSZ: [tun.TUNSETVNETHDRSZ, ioctl(1, 'T', 216, 4)],
     TUNGETDEVNETNS: [tun.TUNGETDEVNETNS, ioctl(0, 'T', 227, 0)],
+    IFF_TUN: [tun.IFF_TUN, 1],
     IFF_TAP: [tun.IFF_TAP, 2],
     IFF_MULTI_QUEUE: [tun.IFF_MULTI_QUEUE, 0x100],
     IFF_NO_PI: [tun.IFF_NO_PI, 0x1000],
