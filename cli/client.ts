@@ -1,6 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import type { DaemonEvent } from '../control/events.ts';
 import { CommandError, type EventLine, type Reply, socketPath, VERSION } from '../control/protocol.ts';
+import { ByteQueue } from '../packets/byte-queue.ts';
 
 /** A connection to the daemon of this network namespace. Requests are answered in order. */
 export interface Client {
@@ -32,6 +33,27 @@ export async function connectToDaemon(path: string = socketPath()): Promise<Clie
     );
   }
   return { ask, monitor, close: () => socket.destroy() };
+}
+
+/** A capture of the daemon: pcapng, until finish() and the end of what was under way. */
+export interface CaptureClient {
+  readonly chunks: AsyncIterable<Uint8Array>;
+  finish(): void;
+}
+
+/** Throws CommandError with the daemon's sentence. */
+export async function openCapture(args: unknown, path: string = socketPath()): Promise<CaptureClient> {
+  const socket = await open(path);
+  const input = new ByteQueue(socket);
+  socket.write(`${JSON.stringify({ version: VERSION, command: 'capture', arguments: args })}\n`);
+  const line = await input.line();
+  if (line === undefined) throw new CommandError('the daemon closed the connection: see its log', 'ECONNRESET');
+  const reply = JSON.parse(line.toString()) as Reply;
+  if ('error' in reply) {
+    socket.destroy();
+    throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
+  }
+  return { chunks: input.rest(), finish: () => void socket.end() };
 }
 
 /** A command for the daemon, and how its result is printed if it has any. */

@@ -18,6 +18,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   neigh: () => import('./neigh.ts'),
   stats: () => import('./stats.ts'),
   monitor: () => import('./monitor.ts'),
+  capture: () => import('./capture.ts'),
   explain: () => import('./explain.ts'),
   flannel: () => import('./flannel.ts'),
   doctor: () => import('./doctor.ts'),
@@ -34,6 +35,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   neigh      show and change the neighbours that devices answer ARP and neighbour discovery for
   stats      packets, bytes, and drops by reason with what to do about them
   monitor    what happens, as it happens: MACs learned, moved, aged, changed
+  capture    packets of both sides to a file or to Wireshark, with next hops and drop reasons
   explain    packets of a capture byte by byte: every field with its meaning and RFC section
   flannel    the node agent of a flannel cluster, instead of flanneld
   doctor     what this machine offers, what is in the way, and what to do about it

@@ -12,7 +12,9 @@ export interface Options {
   statistics?: true;
   batch?: string;
   config?: string;
+  outer?: string;
   without?: string;
+  write?: string;
 }
 
 const FLAGS: Record<string, keyof Options> = {
@@ -30,7 +32,15 @@ const FLAGS: Record<string, keyof Options> = {
   statistics: 'statistics',
 };
 
-const WITH_VALUE: Record<string, keyof Options> = { b: 'batch', batch: 'batch', config: 'config', without: 'without' };
+const WITH_VALUE: Record<string, keyof Options> = {
+  b: 'batch',
+  batch: 'batch',
+  config: 'config',
+  outer: 'outer',
+  w: 'write',
+  without: 'without',
+  write: 'write',
+};
 
 /** Splits a command's arguments into the options that it allows and its words. Throws UsageError. */
 export function takeOptions(

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { CaptureStream } from './capture/stream.ts';
 import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
 import { EventStream } from './event-stream.ts';
 import { selectionOf } from './fdb-selection.ts';
@@ -65,26 +66,33 @@ export async function startApi(handlers: DaemonHandlers, path: string = socketPa
  */
 async function serve(socket: Socket, handlers: DaemonHandlers): Promise<void> {
   const events = new EventStream(socket, handlers);
-  socket.on('close', () => events.close());
+  const capture = new CaptureStream(socket, handlers);
+  socket.on('close', () => {
+    events.close();
+    capture.close();
+  });
   socket.setEncoding('utf8');
   socket.setTimeout(READ_PATIENCE, () => {
     if (socket.writableLength > 0) socket.destroy();
   });
   let pending = '';
-  for await (const chunk of socket) {
+  // The end of what a client asks is not the end of what it is told.
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
     pending += chunk;
     let end = pending.indexOf('\n');
     for (; end >= 0 && end <= REQUEST_LIMIT; end = pending.indexOf('\n')) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);
-      await send(socket, await answer(line, handlers, events));
+      await send(socket, await answer(line, handlers, events, capture));
       events.open();
+      capture.open();
     }
     if (pending.length > REQUEST_LIMIT) {
       await send(socket, failure({ message: `the request is longer than ${REQUEST_LIMIT} bytes`, errno: 'EMSGSIZE' }));
       break;
     }
   }
+  await capture.finish();
   socket.end();
 }
 
@@ -94,7 +102,12 @@ function send(socket: Socket, reply: Reply): Promise<void> {
   });
 }
 
-async function answer(line: string, handlers: DaemonHandlers, events: EventStream): Promise<Reply> {
+async function answer(
+  line: string,
+  handlers: DaemonHandlers,
+  events: EventStream,
+  capture: CaptureStream,
+): Promise<Reply> {
   let request: Request;
   try {
     request = JSON.parse(line);
@@ -112,7 +125,9 @@ async function answer(line: string, handlers: DaemonHandlers, events: EventStrea
       ? runBatch(handlers, args)
       : command === 'monitor'
         ? events.ask(fieldsOf(args).groups)
-        : runCommand(handlers, command, args));
+        : command === 'capture'
+          ? capture.ask(fieldsOf(args))
+          : runCommand(handlers, command, args));
     return { version: VERSION, result: result ?? null };
   } catch (error) {
     const reply = describeError(error);

@@ -7,6 +7,8 @@ import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, startApi } from './api.ts';
+import type { CaptureNames } from './capture/blocks.ts';
+import { Capture, type CaptureRequest } from './capture/capture.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { optionWords, outerOptions } from './device-options.ts';
@@ -31,6 +33,7 @@ import {
   type FdbRecord,
   type LinkRecord,
   noSuchDevice,
+  type RunningCapture,
   readyLine,
   type StatsRecord,
   VERSION,
@@ -77,6 +80,7 @@ export class Daemon implements DaemonHandlers {
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #workers: number;
   readonly #events = new Events();
+  #captures = 0;
   readonly #neighbours = new OverlayNeighbours();
   readonly #neighbourFollower: NeighbourFollower;
   #capabilities!: Capabilities;
@@ -299,6 +303,49 @@ export class Daemon implements DaemonHandlers {
         return uplinkStats(this.#host, counters, uplink, offloaded);
       }),
     ]);
+  }
+
+  async capture(request: CaptureRequest): Promise<RunningCapture> {
+    const devices = this.#select(request.dev);
+    const capture = new Capture(
+      ++this.#captures,
+      this.#workers + 1,
+      request,
+      request.dev === null ? undefined : { index: devices[0].index, vni: devices[0].config.id },
+      this.#captureNames(),
+      VERSION,
+    );
+    const { specs } = capture;
+    await this.#pool.listen(specs);
+    return {
+      start: (sink) =>
+        capture.start(
+          sink,
+          devices.map(({ index }) => index),
+          [...new Set(devices.map(({ uplink }) => uplink.index))],
+        ),
+      finish: async () => {
+        await this.#pool.unlisten(specs[0].id);
+        capture.finish();
+      },
+      abandon: async () => {
+        capture.abandon();
+        await this.#pool.unlisten(specs[0].id);
+      },
+    };
+  }
+
+  #captureNames(): CaptureNames {
+    return {
+      device: (index) => this.#devices.get(index)?.name,
+      uplink: (index) => {
+        const device = [...this.#devices.values()].find(({ uplink }) => uplink.index === index);
+        if (!device) return undefined;
+        const { place, uplink } = device;
+        return { name: place.nic?.name ?? 'any', kind: uplink.kind, local: place.local };
+      },
+      nextHop: (index, device, mac) => this.#forwarding.describe(index, device, mac),
+    };
   }
 
   listen(groups: readonly EventGroup[], listener: EventListener): () => void {

@@ -5,7 +5,7 @@ import { FdbError } from '../fdb/error.ts';
 import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
-import { familyOf } from '../wire/address.ts';
+import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
 import { outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
@@ -167,6 +167,15 @@ export class Forwarding {
   show(device: VxlanDevice, selection: FdbSelection = {}, statistics = false): FdbRecord[] {
     const records = this.#writer.show(device.index, statistics ? performance.now() : undefined);
     return records.filter(matcher(selection, defaultsOf(device)));
+  }
+
+  /** A next hop in words, and the FDB entry by which a frame to `mac` (6 bytes) goes there. */
+  describe(nextHop: number, device: number, mac: Uint8Array): string {
+    const hop = this.#nextHops.get(nextHop);
+    if (!hop) return `next hop ${nextHop}, which is gone`;
+    const found = this.#writer.lookup(device, macHigh(mac, 0), macLow(mac, 0));
+    const entry = found ? ` (FDB: ${found.isOwn ? found.mac : 'the default entry'}, ${found.state})` : '';
+    return `VTEP ${hop.ip}, port ${hop.port}, VNI ${hop.vni}${entry}`;
   }
 
   /** Resolves when every next hop known so far has been looked up. */

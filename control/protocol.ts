@@ -2,6 +2,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
+import type { CaptureRequest, Sink } from './capture/capture.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
@@ -14,6 +15,7 @@ export type { FdbRecord };
  * What passes over the control socket. A request is one line of JSON, `{version, command, arguments}`; its reply is one line,
  * `{version, result}` or `{version, error: {message, errno?}}`. A connection may send any number of requests; replies
  * come in the order of the requests. The records have the key names of iproute2's JSON, so that `-j` prints them as they are.
+ * After the request `capture` the connection carries a capture in pcapng, until the client ends its side.
  * After the request `monitor` with `{groups}` lines `{version, event}` come as well, until the client ends its side.
  */
 
@@ -43,6 +45,9 @@ export interface EventLine {
   version: string;
   event: DaemonEvent;
 }
+
+/** Bytes of a packet that a capture keeps when it is not told otherwise: more than there are. */
+export const CAPTURE_SNAP_LENGTH = 262_144;
 
 /** Arguments of the command `batch`: they run in order; without `force` the first failure ends it. */
 export interface BatchArguments {
@@ -211,8 +216,18 @@ export interface DaemonHandlers {
   neighShow(filter: NeighFilter): Answer<NeighRecord[]>;
   neighFlush(filter: NeighFilter): Answer<void>;
   stats(name: string | null): Answer<StatsRecord[]>;
+  /** Begins to record packets. Throws CommandError. */
+  capture(request: CaptureRequest): Answer<RunningCapture>;
   /** Calls the listener for each event of the groups, until what it returns is called. */
   listen(groups: readonly EventGroup[], listener: EventListener): () => void;
+}
+
+/** A capture that was asked for; it costs something until it is ended in either way. */
+export interface RunningCapture {
+  start(sink: Sink): void;
+  /** Writes what has come until now, and statistics. */
+  finish(): Promise<void>;
+  abandon(): Promise<void>;
 }
 
 /** An error that tells the client an errno name besides the sentence. */

@@ -61,6 +61,8 @@ const ROUNDS = 64;
 
 interface UplinkState {
   readonly index: number;
+  readonly port: number;
+  readonly family: 4 | 6;
   readonly uplink: Uplink;
   /** Of all uplinks of its port and family: a packet's device is found by its VNI, whatever NIC it came in on, as in the kernel. */
   readonly devices: Device[];
@@ -158,6 +160,8 @@ export class Worker {
       new Decap(this.memory, this.#counters, scope, devices, family, this.#sources, unfinished);
     this.#uplinks.push({
       index,
+      port,
+      family,
       uplink,
       devices,
       decap: decap(maybeUnfinished),

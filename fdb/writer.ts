@@ -85,6 +85,19 @@ export interface FdbListener {
   readonly onChange: (change: FdbChange, record: FdbRecord, from?: string) => void;
 }
 
+/** What a look-up finds. */
+export interface FdbAnswer {
+  /** Of the entry; all zeros for the default one. */
+  readonly mac: string;
+  readonly isOwn: boolean;
+  readonly state: FdbState;
+  readonly isLearned: boolean;
+  /** When the entry last changed, in seconds of CLOCK_MONOTONIC. */
+  readonly updated: number;
+  /** Indices, in the order of the copies. */
+  readonly nextHops: readonly number[];
+}
+
 export interface FdbOptions {
   readonly listener?: FdbListener;
   /** Entries in the table, all devices together. */
@@ -301,6 +314,23 @@ export class FdbWriter {
       for (const hop of this.#hops(cell)) records.push(this.#record(cell, hop, now));
     }
     return records;
+  }
+
+  /** What a frame to a MAC meets, as the workers look it up: the MAC's own entry, else the default one; undefined without either. */
+  lookup(device: number, high: number, low: number): FdbAnswer | undefined {
+    const { table } = this;
+    const own = table.find(device, high, low);
+    const cell = own >= 0 ? own : table.find(device, 0, 0);
+    if (cell < 0) return undefined;
+    const destination = table.destination(cell);
+    return {
+      mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
+      isOwn: own >= 0,
+      state: isDynamic(table.state(cell)) ? 'dynamic' : stateText(table.state(cell)) || 'dynamic',
+      isLearned: table.state(cell) === LEARNED,
+      updated: table.updated(cell),
+      nextHops: destination & 1 ? this.lists.members(destination >> 1) : [destination >> 1],
+    };
   }
 
   /** See NextHops.publish(). */

@@ -33,6 +33,24 @@ export class ByteQueue {
     return Buffer.from(first.buffer, first.byteOffset, bytes);
   }
 
+  /** What comes before the next line feed, which is taken as well; undefined when the stream ends before. */
+  async line(): Promise<Buffer | undefined> {
+    for (let length = 1; ; length++) {
+      if (!(await this.fill(length))) return undefined;
+      const end = this.peek(this.#length).indexOf(10);
+      if (end < 0) {
+        length = this.#length;
+        continue;
+      }
+      return this.take(end + 1).subarray(0, end);
+    }
+  }
+
+  /** All that follows, as it comes. */
+  async *rest(): AsyncGenerator<Uint8Array, void> {
+    while (await this.fill(1)) yield this.take(this.#length);
+  }
+
   take(bytes: number): Buffer {
     if (bytes === 0) return Buffer.alloc(0);
     const taken = this.peek(bytes);

@@ -102,6 +102,16 @@ export function interfaceStatistics(
   return block(INTERFACE_STATISTICS, [body, ...options]);
 }
 
+/** The packets that a block of statistics, as interfaceStatistics() makes it, calls lost. */
+export function lostOf(block: Buffer): number {
+  for (let at = 8 + 12; at + 4 <= block.length; ) {
+    const code = block.readUInt16LE(at);
+    if (code === ISB_IFDROP) return Number(block.readBigUInt64LE(at + 4));
+    at += 4 + ((block.readUInt16LE(at + 2) + 3) & ~3);
+  }
+  return 0;
+}
+
 function writeTime(body: Buffer, at: number, milliseconds: number): void {
   const microseconds = Math.round(milliseconds * 1000);
   body.writeUInt32LE(Math.floor(microseconds / 2 ** 32), at);

@@ -15,6 +15,9 @@ import { RecordingCoalescer, RecordingPort, RecordingUplink } from './stand-ins.
 /** An uplink as the worker has it. */
 export interface Attachable {
   readonly index: number;
+  /** UDP port and family of its packets. */
+  readonly port: number;
+  readonly family: 4 | 6;
   readonly uplink: Uplink;
   readonly devices: readonly Device[];
   decap: Pick<Decap, 'run'>;
@@ -40,9 +43,9 @@ export function attach(
 
 function attachUplink(recorder: Recorder, counters: Float64Array, worker: number, state: Attachable): void {
   if (state.decap instanceof RecordingDecap) return;
-  const { index, uplink, devices, slow } = state;
+  const { index, port, family, uplink, devices, slow } = state;
   const scope = block(worker, FIRST_UPLINK_SCOPE + index);
-  const place = { devices, index, scope };
+  const place = { devices, index, scope, port, family };
   if (slow) slow.decap = new RecordingDecap(slow.decap, recorder, counters, place);
   if (!(uplink instanceof FrameUplink)) {
     state.decap = new RecordingDecap(state.decap, recorder, counters, place);
@@ -78,8 +81,8 @@ export function detach(devices: readonly Device[], uplinks: readonly Attachable[
   }
   for (const state of uplinks) {
     const { uplink, decap, slow } = state;
-    if (decap instanceof RecordingDecap) state.decap = decap.decap;
-    if (slow && slow.decap instanceof RecordingDecap) slow.decap = slow.decap.decap;
+    if (decap instanceof RecordingDecap) state.decap = decap.detach();
+    if (slow && slow.decap instanceof RecordingDecap) slow.decap = slow.decap.detach();
     if (uplink instanceof FrameUplink && uplink.port instanceof RecordingPort) uplink.port = uplink.port.port;
   }
 }

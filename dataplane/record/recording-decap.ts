@@ -1,9 +1,15 @@
 /** Decap with a recorder: every outer packet with the reason for which it was dropped, by the uplink or here. */
 import { VNET_TUNNEL } from '../../system/vnet.ts';
-import { VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
+import { put16 } from '../../wire/bytes.ts';
+import { ETHER_HEADER, ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../../wire/ethernet.ts';
+import { IPV4_PROTOCOL, IPV4_SOURCE, PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { IPV6_NEXT_HEADER, IPV6_SOURCE } from '../../wire/ipv6.ts';
+import { UDP_DESTINATION, UDP_HEADER } from '../../wire/udp.ts';
+import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import type { Decap } from '../decap.ts';
 import type { Device } from '../device.ts';
+import type { PacketMemory } from '../memory.ts';
 import { DropWatch } from './drop-watch.ts';
 import { Handles, type Recorder } from './recorder.ts';
 import { RECORD_OUTER, RECORD_RECEIVED, RECORD_VIA_HOST } from './ring.ts';
@@ -69,6 +75,53 @@ export class Reads {
   }
 }
 
+/** Where a Decap works. */
+export interface DecapPlace {
+  readonly devices: readonly Device[];
+  /** The uplink's number, and its block of counters. */
+  readonly index: number;
+  readonly scope: number;
+  readonly port: number;
+  readonly family: 4 | 6;
+  readonly reads?: Reads;
+}
+
+/**
+ * What stands in the place of the outer headers that the host's stack has taken off: the source address and the port are known, lengths
+ * and the destination address are the reader's to fill in.
+ */
+class HostHeaders {
+  readonly length: number;
+  readonly #memory: PacketMemory;
+  readonly #at: number;
+  readonly #source: number;
+  readonly #addressLength: number;
+
+  constructor(memory: PacketMemory, port: number, family: 4 | 6) {
+    this.length = (family === 4 ? OUTER_LENGTH_IPV4 : OUTER_LENGTH_IPV6) - VXLAN_HEADER;
+    this.#memory = memory;
+    this.#addressLength = family === 4 ? 4 : 16;
+    this.#at = memory.take(this.length);
+    const { u8 } = memory;
+    const ip = this.#at + ETHER_HEADER;
+    put16(u8, this.#at + ETHER_TYPE, family === 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6);
+    u8[ip] = family === 4 ? 0x45 : 0x60;
+    u8[ip + (family === 4 ? IPV4_PROTOCOL : IPV6_NEXT_HEADER)] = PROTOCOL_UDP;
+    this.#source = ip + (family === 4 ? IPV4_SOURCE : IPV6_SOURCE);
+    put16(u8, this.#at + this.length - UDP_HEADER + UDP_DESTINATION, port);
+  }
+
+  /** Where the headers are, for a packet whose source address lies at `source`. */
+  from(source: number): number {
+    this.#memory.u8.copyWithin(this.#source, source, source + this.#addressLength);
+    return this.#at;
+  }
+
+  close(): void {
+    this.#memory.give(this.#at, this.length);
+  }
+}
+
 export class RecordingDecap implements Pick<Decap, 'run'> {
   readonly decap: Pick<Decap, 'run'>;
   readonly #recorder: Recorder;
@@ -80,13 +133,14 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
   readonly #uplinkDrops: DropWatch;
   readonly #deviceDrops: DropWatch;
   readonly #windows = new Windows();
+  readonly #headers: HostHeaders | undefined;
   readonly #bare = new Handles(1);
 
   constructor(
     decap: Pick<Decap, 'run'>,
     recorder: Recorder,
     counters: Float64Array,
-    { devices, index, scope, reads }: { devices: readonly Device[]; index: number; scope: number; reads?: Reads },
+    { devices, index, scope, port, family, reads }: DecapPlace,
   ) {
     this.decap = decap;
     this.#recorder = recorder;
@@ -94,8 +148,15 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
     this.#uplink = index;
     this.#scope = scope;
     this.#reads = reads;
+    this.#headers = reads ? undefined : new HostHeaders(recorder.memory, port, family);
     this.#uplinkDrops = new DropWatch(counters, 'rx');
     this.#deviceDrops = new DropWatch(counters, 'rx');
+  }
+
+  /** Gives back what it took; returns what it stood in front of. */
+  detach(): Pick<Decap, 'run'> {
+    this.#headers?.close();
+    return this.decap;
   }
 
   run(batch: Batch): void {
@@ -109,8 +170,9 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
     for (let i = 0, read = 0; i < batch.count; i++) {
       if (reads) read = reads.find(batch.at[i], read);
       const handles = reads ? reads.handles : this.#bare;
-      if (!reads) {
+      if (this.#headers) {
         recorder.pieces.ofBatch(batch, i);
+        recorder.pieces.behind(this.#headers.from(batch.source[i]), this.#headers.length);
         recorder.record(RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST, -1, this.#uplink, handles, 0);
       }
       const device = this.#deviceOf(batch.at[i], batch.length[i]);

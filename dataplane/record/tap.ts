@@ -1,8 +1,7 @@
 /** One listener: what it wants to see, and the ring that takes it to the main thread. */
 import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
-import { get24 } from '../../wire/bytes.ts';
 import { ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../../wire/ethernet.ts';
-import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, VXLAN_VNI } from '../../wire/vxlan.ts';
+import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
 import type { PacketMemory } from '../memory.ts';
 import type { Pieces } from './pieces.ts';
 import {
@@ -18,10 +17,8 @@ import {
   RECORD_HEADER_LENGTH,
   RECORD_LENGTH,
   RECORD_OUTER,
-  RECORD_RECEIVED,
   RECORD_TIME,
   RECORD_UPLINK,
-  RECORD_VIA_HOST,
   RingWriter,
 } from './ring.ts';
 
@@ -64,7 +61,7 @@ export class Tap {
   /** Writes a record when the packet is wanted; returns the first word of its header, -1 when it is not, or is lost. */
   record(memory: PacketMemory, pieces: Pieces, flags: number, device: number, uplink: number, time: number): number {
     const outer = (flags & RECORD_OUTER) !== 0;
-    if (!(outer ? this.#wantsPacket(memory, pieces, flags) : this.#wantsFrame(memory, pieces, device))) return -1;
+    if (!(outer ? this.#wantsPacket(memory, pieces) : this.#wantsFrame(memory, pieces, device))) return -1;
     const { words, floats } = this.#ring;
     const captured = Math.min(pieces.total, this.#snapLength);
     const record = this.#ring.reserve(captured);
@@ -104,19 +101,24 @@ export class Tap {
   }
 
   /** A packet in which no inner frame can be found is wanted by those who want all frames. */
-  #wantsPacket({ u8 }: PacketMemory, pieces: Pieces, flags: number): boolean {
+  #wantsPacket({ u8 }: PacketMemory, pieces: Pieces): boolean {
     const at = pieces.at[0];
     const length = pieces.length[0];
     if (this.#outerFilter && !this.#outerFilter(u8, at, length, pieces.total)) return false;
     if (this.#device < 0 && this.#filter === undefined) return true;
-    const isBare = (flags & (RECORD_VIA_HOST | RECORD_RECEIVED)) === (RECORD_VIA_HOST | RECORD_RECEIVED);
-    const inner = isBare ? VXLAN_HEADER : innerOffset(u8, at, length);
-    if (inner > 0 && this.#device >= 0 && get24(u8, at + inner - VXLAN_HEADER + VXLAN_VNI) !== this.#vni) return false;
-    // What the host's stack is given has the inner frame in a piece of its own.
-    const second = inner === length && pieces.count > 1;
-    const frame = second ? pieces.at[1] : at + inner;
-    const frameLength = second ? pieces.length[1] : inner > 0 ? length - inner : 0;
-    return this.#filter === undefined || this.#filter(u8, frame, frameLength, inner > 0 ? pieces.total - inner : 0);
+    const inner = innerOffset(u8, at, length);
+    // Of packets that the host's stack carries the outer headers are the first piece, all or all but VXLAN.
+    const frame = inner > length ? pieces.at[1] + inner - length : inner === length ? pieces.at[1] : at + inner;
+    const frameLength = inner >= length ? pieces.length[1] - (inner - length) : length - inner;
+    const hasFrame = inner > 0 && frameLength > 0;
+    if (hasFrame && this.#device >= 0 && this.#vniOf(u8, frame, inner, pieces) !== this.#vni) return false;
+    return this.#filter === undefined || this.#filter(u8, frame, hasFrame ? frameLength : 0, pieces.total - inner);
+  }
+
+  /** The VXLAN header stands before the frame, or at the end of the first piece. */
+  #vniOf(u8: Uint8Array, frame: number, inner: number, pieces: Pieces): number {
+    const vxlan = inner === pieces.length[0] ? pieces.at[0] + inner - VXLAN_HEADER : frame - VXLAN_HEADER;
+    return vxlanVni(u8, vxlan);
   }
 
   #copy({ u8 }: PacketMemory, { at, length }: Pieces, to: number, captured: number): void {
@@ -134,8 +136,8 @@ export class Tap {
 
 /** Where the inner frame of an outer one begins, as uvxlan and the redirect filter have it: no options; 0 when there is none. */
 function innerOffset(bytes: Uint8Array, at: number, length: number): number {
-  if (length < OUTER_LENGTH_IPV4) return 0;
+  if (length < OUTER_LENGTH_IPV4 - VXLAN_HEADER) return 0;
   const type = (bytes[at + ETHER_TYPE] << 8) | bytes[at + ETHER_TYPE + 1];
   if (type === ETHERTYPE_IPV4) return OUTER_LENGTH_IPV4;
-  return type === ETHERTYPE_IPV6 && length >= OUTER_LENGTH_IPV6 ? OUTER_LENGTH_IPV6 : 0;
+  return type === ETHERTYPE_IPV6 && length >= OUTER_LENGTH_IPV6 - VXLAN_HEADER ? OUTER_LENGTH_IPV6 : 0;
 }

@@ -1,7 +1,8 @@
+import type { CaptureRequest } from '../../control/capture/capture.ts';
 import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
-import type { LinkRecord, StatsRecord } from '../../control/protocol.ts';
+import type { LinkRecord, RunningCapture, StatsRecord } from '../../control/protocol.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -18,6 +19,9 @@ export class FakeDaemon implements DaemonHandlers {
   readonly events = new Events();
   neighbours: NeighRecord[] = [];
   /** What was asked for, as it arrived. */
+  captures: CaptureRequest[] = [];
+  /** What a capture writes. */
+  captureBlocks: Uint8Array[] = [];
   neighbourChanges: [string, NeighArguments | undefined][] = [];
 
   constructor(links: LinkRecord[] = [fakeLink('v4')]) {
@@ -113,6 +117,18 @@ export class FakeDaemon implements DaemonHandlers {
   stats(name: string | null): StatsRecord[] {
     if (name !== null) this.link(name);
     return this.counters;
+  }
+
+  capture(request: CaptureRequest): RunningCapture {
+    if (request.dev !== null) this.link(request.dev);
+    this.captures.push(request);
+    return {
+      start: (sink) => {
+        for (const block of this.captureBlocks) sink.write(block);
+      },
+      finish: async () => void this.captures.pop(),
+      abandon: async () => void this.captures.pop(),
+    };
   }
 
   listen(groups: readonly EventGroup[], listener: EventListener): () => void {

@@ -1,0 +1,126 @@
+/** Recorded packets as blocks of a capture: with direction, next hop and drop reason as comments. */
+import { COUNTERS } from '../../dataplane/counters.ts';
+import { DROPS } from '../../dataplane/drops.ts';
+import {
+  RECORD_COPIES,
+  RECORD_DEVICE,
+  RECORD_DROP,
+  RECORD_DROPPED,
+  RECORD_FLAGS,
+  RECORD_GSO,
+  RECORD_GSO_SIZE,
+  RECORD_LENGTH,
+  RECORD_NEXT_HOP,
+  RECORD_OUTER,
+  RECORD_RECEIVED,
+  RECORD_UPLINK,
+  RECORD_VIA_HOST,
+  type RingReader,
+} from '../../dataplane/record/ring.ts';
+import { enhancedPacket, INBOUND, interfaceDescription, OUTBOUND } from '../../packets/pcapng.ts';
+import { GSO_TYPE_MASK, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
+import { fillHostHeaders } from './host-headers.ts';
+
+/** What the numbers in records stand for. */
+export interface CaptureNames {
+  /** Of a device; undefined when it is gone. */
+  device(index: number): string | undefined;
+  /** Of an uplink: its NIC, and the address that its packets are sent from. */
+  uplink(index: number): { readonly name: string; readonly kind: string; readonly local: string } | undefined;
+  /** 'VTEP 192.0.2.2, port 8472, VNI 1 (FDB: 02:00:00:00:00:02 dst 192.0.2.2 static)'. `mac`: of the frame's destination. */
+  nextHop(index: number, device: number, mac: Uint8Array): string;
+}
+
+export class BlockWriter {
+  readonly #names: CaptureNames;
+  readonly #snapLength: number;
+  readonly #filter: string;
+  /** Numbers of the interfaces, in the order of their blocks. */
+  readonly #interfaces = new Map<string, number>();
+
+  constructor(names: CaptureNames, snapLength: number, filter: string) {
+    this.#names = names;
+    this.#snapLength = snapLength;
+    this.#filter = filter;
+  }
+
+  /** Interfaces described so far. */
+  get interfaces(): number {
+    return this.#interfaces.size;
+  }
+
+  /** The description of an interface that has none yet. */
+  describe(outer: boolean, index: number): Buffer[] {
+    const key = `${outer} ${index}`;
+    if (this.#interfaces.has(key)) return [];
+    this.#interfaces.set(key, this.#interfaces.size);
+    const options = { snapLength: this.#snapLength, filter: this.#filter };
+    if (!outer) {
+      const name = this.#names.device(index) ?? `device ${index}`;
+      return [interfaceDescription(name, 'inner frames, as the host and its pods see them', options)];
+    }
+    const { name, kind } = this.#names.uplink(index) ?? { name: `uplink ${index}`, kind: 'uplink' };
+    return [interfaceDescription(name, `outer packets, as uvxlan gives them to the ${kind} uplink`, options)];
+  }
+
+  /** The blocks of one record. `lost`: records before it that found no room. */
+  blocks(ring: RingReader, record: number, lost: number): Buffer[] {
+    const { words } = ring;
+    const flags = words[record + RECORD_FLAGS];
+    const outer = (flags & RECORD_OUTER) !== 0;
+    const index = words[record + (outer ? RECORD_UPLINK : RECORD_DEVICE)];
+    const described = this.describe(outer, index);
+    const length = words[record + RECORD_LENGTH];
+    const bytes = ring.packet(record);
+    if (flags & RECORD_VIA_HOST) {
+      const local = flags & RECORD_RECEIVED ? this.#names.uplink(index)?.local : undefined;
+      fillHostHeaders(bytes, length, local);
+    }
+    const packet = enhancedPacket({
+      interface: this.#interfaces.get(`${outer} ${index}`)!,
+      time: ring.time(record),
+      bytes,
+      length,
+      direction: flags & RECORD_RECEIVED ? INBOUND : OUTBOUND,
+      comments: this.#comments(words, record, bytes, flags),
+      lost,
+    });
+    return [...described, packet];
+  }
+
+  #comments(words: Int32Array, record: number, bytes: Uint8Array, flags: number): string[] {
+    const comments: string[] = [];
+    const nextHop = words[record + RECORD_NEXT_HOP];
+    if (nextHop > 0) {
+      const copies = words[record + RECORD_COPIES];
+      const to = this.#names.nextHop(nextHop, words[record + RECORD_DEVICE], bytes.subarray(0, 6));
+      comments.push(copies > 1 ? `to ${copies} VTEPs, first ${to}` : `to ${to}`);
+    }
+    const drop = words[record + RECORD_DROP];
+    if (drop > 0) comments.push(dropText(COUNTERS[drop - 1], words[record + RECORD_DROPPED]));
+    const gso = words[record + RECORD_GSO];
+    const type = (gso >> 8) & GSO_TYPE_MASK;
+    const size = words[record + RECORD_GSO_SIZE];
+    const isRun = (flags & RECORD_OUTER) !== 0 && gso >> 8 === GSO_UDP_L4;
+    if (isRun) comments.push(`a run of VXLAN packets, one every ${size} bytes: sent and received at once (UDP GSO)`);
+    else if (type !== 0) {
+      const what = type === GSO_UDP_L4 ? 'datagrams' : 'a TCP segment';
+      comments.push(`super-frame: ${what} to be cut every ${size} bytes of payload`);
+    }
+    if (gso & NEEDS_CSUM && type === 0)
+      comments.push("checksum unfinished: the pseudo-header's sum, the rest is left to the NIC");
+    if (flags & RECORD_VIA_HOST) {
+      const done = flags & RECORD_RECEIVED ? 'has taken off' : 'writes';
+      comments.push(
+        `the host's stack ${done} the outer headers: MACs, identification, source port and TTL are not known here`,
+      );
+    }
+    return comments;
+  }
+}
+
+function dropText(name: string, count: number): string {
+  const drop = DROPS.find((each) => each.name === name);
+  const dropped = count > 1 ? `dropped (${count} packets)` : 'dropped';
+  return `${dropped}, ${name}: ${drop?.meaning ?? 'a reason without a name'} ${drop?.advice ?? ''}`.trimEnd();
+}

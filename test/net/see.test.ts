@@ -1,0 +1,97 @@
+// Packets of a real overlay as `uvxlan capture` and `uvxlan explain` show them; tshark reads the captures. The pair is drawn in pair.ts.
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import test from 'node:test';
+import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import type { Host } from '../../cli/lab/network.ts';
+import { run } from '../../cli/lab/process.ts';
+import { MAIN, type Vtep } from '../../cli/lab/vtep.ts';
+import { tsharkFields } from './capture.ts';
+import { pair } from './pair.ts';
+import { frame, sendFrames } from './raw.ts';
+import { lacking } from './requirements.ts';
+
+const skip = lacking('tun', 'kernel-vxlan', 'tshark');
+
+const FIELDS = [
+  'frame.interface_name',
+  'frame.packet_flags_direction',
+  'frame.comment',
+  'ip.src',
+  'ip.dst',
+  'ip.len',
+  'icmp.type',
+  'eth.dst',
+  'vxlan.vni',
+  '_ws.malformed',
+  '_ws.expert.message',
+] as const;
+
+/** Captures what `traffic` causes, and returns the file. */
+async function capture(host: Host, words: string, traffic: () => Promise<unknown>): Promise<string> {
+  const file = join(host.directory, `${host.name}.pcapng`);
+  const process_ = host.spawn([process.execPath, MAIN, 'capture', '-w', file, ...words.split(' ').filter(Boolean)]);
+  await process_.waitFor(/capturing/);
+  await traffic();
+  const { status } = await process_.stop('SIGINT');
+  assert.equal(status, 0, process_.stderr);
+  assert.match(process_.stderr, /^uvxlan: \d+ packets captured, 0 lost$/m);
+  return file;
+}
+
+const NO_SUCH_MAC = '02:00:00:00:00:99';
+
+for (const uplink of ['redirect', 'udp'] as const) {
+  test(`capture on ${uplink}: both sides, directions, next hops, drops`, { skip, timeout: 60_000 }, async (t) => {
+    const { left, right } = await pair(t, uplink, 'kernel');
+    const file = await capture(left.host, 'ip or ether proto 0x88b5', async () => {
+      await ping(left.host, right.addresses[0], { count: 2, interval: 0.05 });
+      await sendFrames(left.host, left.device, [frame(NO_SUCH_MAC, left.mac, '88b5', Buffer.alloc(50))]);
+      await bulkTransfer(left.host, right.host, right.addresses[0], 1 << 20);
+    });
+    const packets = await tsharkFields(file, FIELDS, { filter: 'icmp or eth.type==0x88b5' });
+    const shown = packets.map((packet) => {
+      const side = packet['vxlan.vni'].length > 0 ? 'outer' : 'inner';
+      const [direction] = packet['frame.packet_flags_direction'];
+      return `${side} ${direction === '0x00000001' || direction === '1' ? 'in' : 'out'} ${packet['icmp.type'].at(-1) ?? 'other'}`;
+    });
+    const once = ['inner out 8', 'outer out 8', 'outer in 0', 'inner in 0'];
+    assert.deepEqual(shown, [...once, ...once, 'inner out other']);
+    assert.deepEqual([...new Set(packets.map((packet) => packet['frame.interface_name'][0]))].sort(), [
+      'eth0',
+      'flannel.1',
+    ]);
+    const [first, outer] = packets;
+    assert.match(
+      first['frame.comment'][0],
+      /^to VTEP 192\.0\.2\.2, port 8472, VNI 1 \(FDB: 02:00:00:00:00:02, permanent\)/,
+    );
+    assert.deepEqual(outer['ip.src'], [left.local, left.addresses[0]]);
+    assert.deepEqual(packets[2]['ip.dst'], [left.local, left.addresses[0]]);
+    assert.match(packets.at(-1)!['frame.comment'].join(), /^dropped, tx_no_remote: The FDB has no entry/);
+    await assertClean(file);
+  });
+}
+
+/**
+ * tshark, with its own settings, reads it without a complaint: no malformed packet, and no warning but about the course of TCP connections.
+ */
+async function assertClean(file: string): Promise<void> {
+  const filter = '_ws.malformed or (_ws.expert.severity >= 6291456 and not tcp.analysis.flags)';
+  const { stdout, stderr } = await run(['tshark', '-n', '-r', file, '-d', 'udp.port==8472,vxlan', '-Y', filter, '-V']);
+  assert.equal(stdout, '');
+  assert.equal(stderr.replace(/^Running as user.*\n/m, ''), '');
+}
+
+test('capture: device, filter and count', { skip, timeout: 60_000 }, async (t) => {
+  const { left, right }: { left: Vtep; right: Vtep } = await pair(t, 'redirect', 'kernel');
+  const { host } = left;
+  const file = join(host.directory, 'counted');
+  const counted = host.spawn([process.execPath, MAIN, ...`capture -w ${file} dev flannel.1 count 3 icmp`.split(' ')]);
+  await counted.waitFor(/capturing/);
+  await ping(host, right.addresses[0], { count: 2, interval: 0.05 });
+  assert.equal((await counted.ended(10_000)).status, 0);
+  assert.match(counted.stderr, /3 packets captured/);
+  assert.equal((await tsharkFields(file, ['frame.number'])).length, 3);
+});
