@@ -7,7 +7,7 @@ import { type Peer, parsePeers } from './peers/peers.ts';
 export const HELP = `Usage: npm run bench -- [ COMMAND ] [ OPTIONS ]
 compare (the default): uvxlan beside the kernel's VXLAN and others, two hosts on this machine, rounds interleaved. Needs root.
   --quick             two rounds of the most important, within 3 minutes; default is all, within 30
-  --peers LIST        which overlays, in this order: veth, kernel, redirect, udp, raw, auto, ovs; LEFT:RIGHT for two kinds;
+  --peers LIST        which overlays, in this order: veth, kernel, redirect, offload, udp, raw, auto, ovs; LEFT:RIGHT for two kinds;
                       redirect/tunnel-gso+uso without what --without hides; redirect@DIR from another checkout;
                       groups: quick, full, tiers
   --measures LIST     which measurements; groups: quick, full

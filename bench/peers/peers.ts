@@ -4,7 +4,7 @@ import { introduce } from '../../cli/lab/vtep.ts';
 import { kernel } from './kernel.ts';
 import type { End, Kind } from './kind.ts';
 import { openVswitch } from './open-vswitch.ts';
-import { UPLINKS, uvxlanKind } from './uvxlan.ts';
+import { UVXLAN_KINDS, uvxlanKind } from './uvxlan.ts';
 import { veth } from './veth.ts';
 
 /** Two ends; the left one sends, where nothing else is said. */
@@ -27,7 +27,7 @@ const KINDS: readonly Kind[] = [veth, kernel, openVswitch];
 /** What --peers may name instead of peers. */
 const GROUPS: Readonly<Record<string, string>> = {
   quick: 'kernel,redirect,redirect:kernel,kernel:redirect,udp,ovs',
-  full: 'veth,kernel,redirect,redirect:kernel,kernel:redirect,udp,raw,ovs',
+  full: 'veth,kernel,redirect,offload,redirect:kernel,kernel:redirect,udp,raw,ovs',
   tiers:
     'kernel,redirect/tcx,redirect/gro,redirect/uso,redirect/tunnel-gso,redirect/tunnel-gso+uso,' +
     'redirect/tunnel-gso+uso+udp-gso+gro+tcx,udp/uso,udp/gro,udp/udp-gso,udp/uso+udp-gso+gro',
@@ -56,7 +56,7 @@ function findKind(name: string): Kind {
   try {
     return uvxlanKind(name);
   } catch (error) {
-    const known = [...KINDS.map((each) => each.name), ...UPLINKS, ...Object.keys(GROUPS)].join(', ');
+    const known = [...KINDS.map((each) => each.name), ...UVXLAN_KINDS, ...Object.keys(GROUPS)].join(', ');
     throw new Error(`${(error as Error).message}; --peers takes ${known}, and LEFT:RIGHT`);
   }
 }

@@ -5,15 +5,19 @@ import { MAIN, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import { CAPABILITY_WORDS } from '../../system/capabilities.ts';
 import type { Kind } from './kind.ts';
 
-export const UPLINKS = ['auto', 'redirect', 'udp', 'raw'] as const;
-type UplinkWord = (typeof UPLINKS)[number];
-
-const ABOUT: Record<UplinkWord, string> = {
-  auto: 'uvxlan, the uplink that it takes by itself',
-  redirect: 'uvxlan, frames redirected to and from the NIC',
-  udp: 'uvxlan on UDP sockets',
-  raw: 'uvxlan, one packet a call: what a straightforward Node program reaches',
+/** Name -> its words, and what it is. */
+const UPLINKS: Readonly<Record<string, { readonly words: string; readonly about: string }>> = {
+  auto: { words: 'uplink auto', about: 'uvxlan, the uplink that it takes by itself' },
+  redirect: { words: 'uplink redirect', about: 'uvxlan, frames redirected to and from the NIC' },
+  offload: {
+    words: 'uplink redirect offload require noudpcsum',
+    about: 'uvxlan, known flows carried by eBPF in the kernel, without outer UDP checksums as that wants',
+  },
+  udp: { words: 'uplink udp', about: 'uvxlan on UDP sockets' },
+  raw: { words: 'uplink raw', about: 'uvxlan, one packet a call: what a straightforward Node program reaches' },
 };
+
+export const UVXLAN_KINDS: readonly string[] = Object.keys(UPLINKS);
 
 /**
  * UPLINK[/HIDDEN+HIDDEN...][@CHECKOUT]: HIDDEN as in `uvxlan up --without`, CHECKOUT a directory whose dist/ is run instead of this one's.
@@ -21,7 +25,8 @@ const ABOUT: Record<UplinkWord, string> = {
  */
 export function uvxlanKind(name: string): Kind {
   const [, uplink, hidden = '', checkout] = /^([^/@]*)(?:\/([^@]*))?(?:@(.+))?$/.exec(name) ?? [];
-  if (!isUplink(uplink)) throw new Error(`there is no peer "${name}"`);
+  const found = Object.hasOwn(UPLINKS, uplink ?? '') ? UPLINKS[uplink!] : undefined;
+  if (!found) throw new Error(`there is no peer "${name}"`);
   const without = hidden === '' ? [] : hidden.split('+');
   const unknown = without.find((word) => !Object.hasOwn(CAPABILITY_WORDS, word));
   if (unknown !== undefined) {
@@ -34,16 +39,12 @@ export function uvxlanKind(name: string): Kind {
   const options = without.length > 0 ? ` --without ${without.join(',')}` : '';
   return {
     name,
-    about: `${ABOUT[uplink]}${without.length > 0 ? `, without ${without.join(', ')}` : ''}${checkout ? `, from ${checkout}` : ''}`,
+    about: `${found.about}${without.length > 0 ? `, without ${without.join(', ')}` : ''}${checkout ? `, from ${checkout}` : ''}`,
     lacks: () => (existsSync(main) ? undefined : `${main} is not there: npm run build in that checkout`),
     async open(host, place) {
-      const words = `id 1 dev eth0 dstport 8472 nolearning uplink ${uplink}${options}`;
+      const words = `id 1 dev eth0 dstport 8472 nolearning ${found.words}${options}`;
       const vtep = await uvxlanVtep(host, { ...place, words, program });
       return { ...vtep, daemons: [vtep.daemon] };
     },
   };
-}
-
-function isUplink(word: string | undefined): word is UplinkWord {
-  return UPLINKS.includes(word as UplinkWord);
 }
