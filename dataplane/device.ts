@@ -14,6 +14,8 @@ export const DEVICE_RESERVED_HIGH = 3;
 export const DEVICE_RESERVED_LOW = 4;
 /** Outer TTL of frames that are not IP, where IP packets' own is inherited. */
 export const DEVICE_TTL = 5;
+/** Not 0: the TAP is a port of a bridge. */
+export const DEVICE_BRIDGED = 6;
 
 // Bits of DEVICE_FLAGS: options of the device, which a worker looks at once a batch.
 export const TTL_INHERIT = 1 << 0;

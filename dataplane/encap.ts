@@ -8,11 +8,12 @@ import { ETHER_HEADER } from '../wire/ethernet.ts';
 import { flowHash } from '../wire/flow.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
-import { type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
+import { DEVICE_BRIDGED, type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
 import { inheritedMarks, MARKING, plainMarks } from './marks.ts';
 import type { PacketMemory } from './memory.ts';
 import { REPORT_L2MISS, type ReportWriter } from './reports.ts';
 import type { Suppressor } from './suppress.ts';
+import type { TooBig } from './too-big.ts';
 
 /** Options for which each frame's own headers matter before it is known where it goes. */
 const LOOKS_INSIDE = PROXY | NEIGH_SUPPRESS | RSC;
@@ -25,6 +26,7 @@ export class Encap {
   readonly #lists: Int32Array;
   readonly #suppressor: Suppressor;
   readonly #reports: ReportWriter;
+  readonly #teller: TooBig;
 
   constructor(
     memory: PacketMemory,
@@ -33,6 +35,7 @@ export class Encap {
     lists: Int32Array,
     suppressor: Suppressor,
     reports: ReportWriter,
+    teller: TooBig,
   ) {
     this.#memory = memory;
     this.#counters = counters;
@@ -40,6 +43,7 @@ export class Encap {
     this.#lists = lists;
     this.#suppressor = suppressor;
     this.#reports = reports;
+    this.#teller = teller;
   }
 
   /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
@@ -48,6 +52,7 @@ export class Encap {
     const { scope, uplink, index } = device;
     const counters = this.#counters;
     const { flags } = device;
+    const mayFragment = device.word(DEVICE_BRIDGED) === 0;
     const inherits = (flags & MARKING) !== 0;
     for (let i = 0; i < batch.count; i++) {
       const at = batch.at[i];
@@ -65,8 +70,8 @@ export class Encap {
       }
       batch.marks[i] = inherits ? inheritedMarks(u8, at, length, device) : plainMarks(u8, at, length);
       const entropy = uplink.entropy(flowHash(u8, at, length));
-      if ((destination & 1) === 0) uplink.send(batch, i, destination >> 1, entropy, scope);
-      else this.#replicate(batch, i, destination >> 1, entropy, device);
+      if ((destination & 1) === 0) this.#send(batch, i, destination >> 1, entropy, device, mayFragment);
+      else this.#replicate(batch, i, destination >> 1, entropy, device, mayFragment);
     }
     uplink.flush();
   }
@@ -78,20 +83,45 @@ export class Encap {
     return false;
   }
 
+  #send(batch: Batch, i: number, nextHop: number, entropy: number, device: Device, mayFragment: boolean): void {
+    const mtu = device.uplink.send(batch, i, nextHop, entropy, device.scope, mayFragment);
+    if (mtu !== 0) this.#tooBig(batch, i, nextHop, entropy, device, mtu, mayFragment);
+  }
+
+  /**
+   * A frame that does not fit the path, and whose sender is told. Behind a bridge, where nobody knows the path, that goes before DF: only
+   * what may not be told of is left to be fragmented (Linux: skb_tunnel_check_pmtu). Otherwise the outer DF has refused it.
+   */
+  #tooBig(
+    batch: Batch,
+    i: number,
+    nextHop: number,
+    entropy: number,
+    device: Device,
+    mtu: number,
+    mayFragment: boolean,
+  ): void {
+    const { scope, uplink } = device;
+    const isBridged = !mayFragment;
+    const isTold = this.#teller.tell(batch.at[i], batch.length[i], device, mtu, isBridged);
+    if (!isTold && isBridged && uplink.send(batch, i, nextHop, entropy, scope, true) === 0) return;
+    this.#counters[scope + COUNTER.tx_too_big]++;
+  }
+
   #reportMiss(at: number, device: number): void {
     const { u8 } = this.#memory;
     this.#reports.report(REPORT_L2MISS, device, get16(u8, at), get32(u8, at + 2), 0, 0, 0, 0);
   }
 
   /** Head-end replication: one copy after the other, since each has its headers in the same place. */
-  #replicate(batch: Batch, i: number, list: number, entropy: number, device: Device): void {
+  #replicate(batch: Batch, i: number, list: number, entropy: number, device: Device, mayFragment: boolean): void {
     const { uplink, scope } = device;
     const count = this.#lists[list];
     if (count === 0) this.#counters[scope + COUNTER.tx_no_remote]++;
     else this.#counters[scope + COUNTER.tx_replicas] += count - 1;
     for (let k = 1; k <= count; k++) {
       if (k > 1) uplink.flush();
-      uplink.send(batch, i, this.#lists[list + k], entropy, scope);
+      this.#send(batch, i, this.#lists[list + k], entropy, device, mayFragment);
     }
   }
 }

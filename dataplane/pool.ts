@@ -4,7 +4,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
 import { allocateCounters } from './counters.ts';
-import { DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
+import { DEVICE_BRIDGED, DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
 import { MOST_TAPS } from './record/recorder.ts';
@@ -109,6 +109,11 @@ export class WorkerPool {
   setMac(device: number, high: number, low: number): void {
     this.#records[device * DEVICE_RECORD + DEVICE_MAC_HIGH] = high;
     this.#records[device * DEVICE_RECORD + DEVICE_MAC_LOW] = low;
+  }
+
+  /** Tells the workers whether a device is a port of a bridge. */
+  setBridged(device: number, isBridged: boolean): void {
+    this.#records[device * DEVICE_RECORD + DEVICE_BRIDGED] = isBridged ? 1 : 0;
   }
 
   /** Tells the workers a device's options: words of its record from DEVICE_FLAGS on. They hold from the next batch. */

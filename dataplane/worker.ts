@@ -39,6 +39,7 @@ import {
   type WorkerReport,
   type WorkerTask,
 } from './task.ts';
+import { TooBig } from './too-big.ts';
 import { FrameUplink, type FrameUplinkOptions, takeUplinkArena } from './uplink/frame.ts';
 import { RawUplink } from './uplink/raw.ts';
 import type { RawPort } from './uplink/raw-port.ts';
@@ -104,7 +105,8 @@ export class Worker {
     const reply = new Reply(this.memory);
     const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, reply, this.reports);
     const lists = new Int32Array(shared.lists);
-    this.#encap = new Encap(this.memory, this.#counters, fdb, lists, suppressor, this.reports);
+    const teller = new TooBig(this.memory, reply);
+    this.#encap = new Encap(this.memory, this.#counters, fdb, lists, suppressor, this.reports, teller);
     const peers = new PeerReader(shared.peers);
     this.#sources = new SourceCheck(this.memory, this.#counters, fdb, this.#nextHops, lists, peers, this.reports);
     this.#tapArena = takeTapArena(this.memory);

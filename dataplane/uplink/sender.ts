@@ -118,12 +118,12 @@ export abstract class Sender {
   /** Sends frame 0, a super-frame, as it is and counts it; false when the uplink does not take it. */
   protected abstract transmitSuperFrame(batch: Batch, index: number): boolean;
 
-  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number, mayFragment: boolean): number {
     const at = batch.at[index];
     const length = batch.length[index];
     const marks = batch.marks[index];
     if (batch.gsoType[index] !== 0) {
-      this.#sendSuperFrame(batch, index, nextHop, entropy, scope);
+      return this.#sendSuperFrame(batch, index, nextHop, entropy, scope, mayFragment);
     } else if (this.#joins(length, nextHop, entropy, marks)) {
       if (this.needsChecksum) this.#finishFirst();
       if (batch.flags[index] & NEEDS_CSUM) this.#finish(batch, index);
@@ -131,14 +131,18 @@ export abstract class Sender {
     } else {
       this.flush();
       if (batch.flags[index] & NEEDS_CSUM && !this.leavesChecksums) this.#finish(batch, index);
-      if (!this.#open(at, length, nextHop, entropy, marks, scope) || !this.#fits(length)) {
-        this.#sendViaHost(batch, index, nextHop, entropy, scope);
-        return;
+      if (!this.#open(at, length, nextHop, entropy, marks, scope)) {
+        return this.#sendViaHost(batch, index, nextHop, entropy, scope);
+      }
+      if (!this.#fits(length)) {
+        if (!mayFragment || this.#hasDf(at)) return this.#refuse();
+        if (!this.isHostPath) return this.#sendViaHost(batch, index, nextHop, entropy, scope);
       }
       this.needsChecksum = batch.flags[index] & NEEDS_CSUM;
       this.checksumStart = batch.checksumStart[index];
       this.checksumOffset = batch.checksumOffset[index];
     }
+    return 0;
   }
 
   flush(): void {
@@ -154,24 +158,34 @@ export abstract class Sender {
     this.#viaHost?.close();
   }
 
-  #sendSuperFrame(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+  #sendSuperFrame(
+    batch: Batch,
+    index: number,
+    nextHop: number,
+    entropy: number,
+    scope: number,
+    mayFragment: boolean,
+  ): number {
     this.flush();
     const marks = batch.marks[index];
     const segmenter = this.#segmenter;
     const segments = segmenter.begin(batch, index);
     if (segments === 0) {
       this.counters[scope + COUNTER.tx_malformed]++;
-      return;
+      return 0;
     }
     const largest =
       segmenter.headerLength + Math.min(batch.gsoSize[index], batch.length[index] - segmenter.headerLength);
-    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, marks, scope) || !this.#fits(largest)) {
-      this.#sendViaHost(batch, index, nextHop, entropy, scope);
-      return;
+    if (!this.#open(batch.at[index], batch.length[index], nextHop, entropy, marks, scope)) {
+      return this.#sendViaHost(batch, index, nextHop, entropy, scope);
+    }
+    if (!this.#fits(largest)) {
+      if (!mayFragment || this.#hasDf(batch.at[index])) return this.#refuse();
+      if (!this.isHostPath) return this.#sendViaHost(batch, index, nextHop, entropy, scope);
     }
     const whole = this.transmitSuperFrame(batch, index);
     this.count = 0;
-    if (whole) return;
+    if (whole) return 0;
     this.counters[scope + COUNTER.tx_segments] += segments - 1;
     for (let i = 0; i < segments; i++) {
       segmenter.cut(i);
@@ -191,21 +205,35 @@ export abstract class Sender {
       this.bytes += payloadLength;
     }
     this.flush(); // the segmenter's headers are used again by the next super-frame
+    return 0;
   }
 
   /**
    * What this uplink cannot carry (its next hop's MAC is not known, it does not fit the path and has to be fragmented) goes
    * through the host's own stack, or is dropped where there is no such way.
    */
-  #sendViaHost(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+  #sendViaHost(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): number {
     const reason = this.count > 0 ? COUNTER.tx_too_big : COUNTER.tx_unresolved;
     this.count = 0;
     if (this.#viaHost && this.#nextHops[nextHop * RECORD + STATE] >= RESOLVED) {
-      this.#viaHost.send(batch, index, nextHop, entropy, scope);
+      const refused = this.#viaHost.send(batch, index, nextHop, entropy, scope, true);
       this.#viaHost.flush();
-    } else {
-      this.counters[scope + reason]++;
+      return refused;
     }
+    this.counters[scope + reason]++;
+    return 0;
+  }
+
+  /** Gives up the run that was just opened: how long its inner IP packet may be. */
+  #refuse(): number {
+    this.count = 0;
+    return this.#mtu - this.outer;
+  }
+
+  /** Whether the outer header in front of the frame at `at` says DF, which IPv4 alone has. */
+  #hasDf(at: number): boolean {
+    if (this.outer !== OUTER_LENGTH_IPV4) return false;
+    return (this.memory.u8[at - OUTER_LENGTH_IPV4 + ETHER_HEADER + IPV4_FRAGMENT] & (IPV4_DONT_FRAGMENT >> 8)) !== 0;
   }
 
   /** Whether a packet of `length` bytes can be the run's next segment. */
@@ -309,9 +337,9 @@ export abstract class Sender {
     }
   }
 
-  /** Whether an inner frame of `length` bytes fits the path. A socket's packets are fragmented by the kernel. */
+  /** Whether an inner frame of `length` bytes fits the path, as far as it is known: a next hop of the host's stack may have no MTU. */
   #fits(length: number): boolean {
-    return this.isHostPath || length + this.outer - ETHER_HEADER <= this.#mtu;
+    return length + this.outer - ETHER_HEADER <= this.#mtu || this.#mtu === 0;
   }
 
   /** Finishes a frame's checksum, once: with head-end replication the same frame is sent several times. */

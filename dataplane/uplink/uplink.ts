@@ -11,8 +11,11 @@ export interface Uplink {
   /**
    * Takes frame `index` of the batch to a next hop. It may be held until `flush`, and its bytes are changed: its headers are
    * written in front of it, and its checksum may be finished. `scope` is the device's, for the counters.
+   *
+   * Returns 0. But where the outer packet would not fit the path, and has DF set or `mayFragment` is false, nothing happens and nothing is
+   * counted, and it returns how long the inner IP packet may be, in bytes.
    */
-  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void;
+  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number, mayFragment: boolean): number;
   /** Sends what is held. Frames' memory is free again afterwards. */
   flush(): void;
   /** Gives its packet memory back; its descriptors are the main thread's. */

@@ -16,6 +16,7 @@ import {
 } from '../../dataplane/counters.ts';
 import { Decap } from '../../dataplane/decap.ts';
 import {
+  DEVICE_BRIDGED,
   DEVICE_FLAGS,
   DEVICE_MAC_HIGH,
   DEVICE_MAC_LOW,
@@ -169,7 +170,7 @@ export class Rig {
   /** The next hop to a VTEP; resolved, unless told otherwise. */
   vtep(ip: string, options: VtepOptions = {}): number {
     const { vni = VNI, mtu = 1500, udpChecksum = true, resolved = true, device = 0, port = PORT } = options;
-    const { ttl = TTL, tos = 0, df = true } = options;
+    const { ttl = TTL, tos = 0, df = false } = options;
     const index = this.nextHops.acquire({ device, ip, port, vni, via: '' }, 0);
     if (resolved) {
       this.nextHops.publish(
@@ -226,6 +227,10 @@ export class Rig {
   /** Turns on options of a device: bits of DEVICE_FLAGS. */
   setFlags(device: number, flags: number): void {
     this.records[device * DEVICE_RECORD + DEVICE_FLAGS] = flags;
+  }
+
+  setBridged(device: number): void {
+    this.records[device * DEVICE_RECORD + DEVICE_BRIDGED] = 1;
   }
 
   /** The counters of a device that are not zero. */

@@ -31,7 +31,7 @@ function sent(bytes: Uint8Array, nextHop: number): string {
   const { uplink, taps, port } = receiving;
   taps[0].waiting.push(bytes);
   receiveFrames(taps[0], rig.memory, arena, batch);
-  uplink.send(batch, 0, nextHop, 0x1234, block(0, 0));
+  uplink.send(batch, 0, nextHop, 0x1234, block(0, 0), true);
   uplink.flush();
   const [written, ...more] = port.take();
   assert.equal(more.length, 0);
@@ -55,7 +55,7 @@ test('writes every byte of an outer IPv4 packet', () => {
   const ip = (length: string) => `0800 4500 ${length} 0000 4000 40 11 0000 c0000201 c0000202`;
   // The UDP checksum is left to the kernel: it holds the sum of c000 0201 c000 0202 0011 0021.
   assert.equal(
-    sent(short, rig.vtep('192.0.2.2')),
+    sent(short, rig.vtep('192.0.2.2', { df: true })),
     text('0100 0000 0000 2200 0600', '00'.repeat(14), ETHERNET, ip('0035'), '1234 2118 0021 8436', VXLAN, SHORT),
   );
   assert.equal(
@@ -78,7 +78,7 @@ test('writes every byte of a tunnel super-frame', () => {
   const ip = '0800 4500 005d 0000 4000 40 11 0000 c0000201 c0000202';
   // hdr_len 50 + 54, gso_size 2, csum_start 50 + 34, csum_offset 16, outer transport at 34, inner network at 50 + 14.
   assert.equal(
-    sent(inner, rig.vtep('192.0.2.2')),
+    sent(inner, rig.vtep('192.0.2.2', { df: true })),
     text(
       '09 21 6800 0200 5400 1000 0000 00000000 0000 0000 2200 4000',
       ETHERNET,

@@ -104,7 +104,7 @@ function send({ uplink, port }: Uplink, packets: readonly Sent[]): Uint8Array[] 
   receiveFrames(tap, memory, tapArena, batch);
   assert.equal(batch.count, packets.length, 'the batch holds all');
   for (const [i, { nextHop = near, entropy = 40_000 }] of packets.entries()) {
-    uplink.send(batch, i, nextHop, entropy, block(0, 0));
+    uplink.send(batch, i, nextHop, entropy, block(0, 0), true);
   }
   uplink.flush();
   return port.take();

@@ -78,7 +78,7 @@ function send({ uplink, nextHop }: Link, packets: readonly Uint8Array[], hash = 
   rig.clear();
   from.waiting.push(...packets);
   receiveFrames(from, memory, arena, batch);
-  for (let i = 0; i < packets.length; i++) uplink.send(batch, i, nextHop, uplink.entropy(hash), block(0, 0));
+  for (let i = 0; i < packets.length; i++) uplink.send(batch, i, nextHop, uplink.entropy(hash), block(0, 0), true);
   uplink.flush();
 }
 
