@@ -361,6 +361,7 @@ export class Daemon implements DaemonHandlers {
       const device = await VxlanDevice.create(this.#host, this.#capabilities, index, config, place, uplink);
       this.#devices.set(index, device);
       clear(this.#pool.counters, index);
+      this.#pool.setBridged(index, false);
       this.#tellMac(device);
       this.#tellOptions(device);
       this.#forwarding.addDevice(device);
@@ -462,6 +463,7 @@ export class Daemon implements DaemonHandlers {
     if (!device.mac()) return this.#dropDeleted(device.index);
     const renamed = device.followName();
     this.#tellMac(device);
+    await this.#tellBridge(device, links);
     const { config, place } = device;
     const nic = place.nic && findNic(place.nic, links);
     if (place.nic && !nic) return; // gone: until it comes back the next hops are unresolved, and say so
@@ -494,6 +496,15 @@ export class Daemon implements DaemonHandlers {
   #tellOptions({ index, config, place }: VxlanDevice): void {
     this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local)));
     this.#neighbourFollower.changed();
+  }
+
+  /** A bridge's port tells senders of what does not fit, where a host's own device leaves it to be fragmented. */
+  async #tellBridge(device: VxlanDevice, links: readonly Link[]): Promise<void> {
+    const master = links.find(({ name }) => name === device.name)?.master;
+    if (master === device.master) return;
+    const kind = master === undefined ? undefined : (await this.#host.link(master))?.kind;
+    device.master = master;
+    this.#pool.setBridged(device.index, kind === 'bridge' || kind === 'openvswitch');
   }
 
   #takeReport(words: Int32Array, record: number): void {

@@ -57,6 +57,8 @@ export class VxlanDevice {
   config: DeviceConfig;
   place: Place;
   uplink: Uplink;
+  /** The device that it was a port of when the host was read last, a bridge or a VRF say. */
+  master: string | undefined;
   /** The MTU that we gave it last. Another one was set by somebody, and stays. */
   #mtu: number;
   readonly #tap: TapDevice;

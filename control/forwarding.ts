@@ -18,7 +18,7 @@ import type { Path } from './path.ts';
 import { CommandError, type FdbRecord } from './protocol.ts';
 import { ReachLog } from './reach-log.ts';
 import { Resolver } from './resolver.ts';
-import { TooBig } from './too-big.ts';
+import { type PathLimit, TooBigListener } from './too-big.ts';
 
 const ZERO_MAC = '00:00:00:00:00:00';
 /** Fields of an entry that has none of its own. */
@@ -43,8 +43,8 @@ export class Forwarding {
   readonly #reach: ReachLog;
   readonly #defaultTtl = { 4: systemTtl('ipv4/ip_default_ttl'), 6: systemTtl('ipv6/conf/all/hop_limit') };
   readonly #warn: (message: string) => void;
-  /** null: it does not work here. */
-  #tooBig: TooBig | null | undefined;
+  /** By the family that packets have outside; null: it does not work here. */
+  readonly #listeners = new Map<4 | 6, TooBigListener | null>();
 
   /** `onVtep`: called when a VTEP was learned that nothing was sent to until now. */
   constructor(host: Host, warn: (message: string) => void, events: Events, onVtep: () => void) {
@@ -71,9 +71,9 @@ export class Forwarding {
     this.#resolver = new Resolver(
       host,
       {
-        publish: (index, path) => {
+        publish: (index, path, mtu) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, undefined);
-          this.#publish(index, path);
+          this.#publish(index, path, mtu);
         },
         unresolve: (index, reason) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, reason);
@@ -213,7 +213,7 @@ export class Forwarding {
   }
 
   async stop(): Promise<void> {
-    this.#tooBig?.stop();
+    for (const listener of this.#listeners.values()) listener?.stop();
     this.learning.stop();
     this.#reach.stop();
     await this.#resolver.stop();
@@ -225,25 +225,37 @@ export class Forwarding {
     const { local, nic } = device.place;
     this.#publish(index, undefined);
     const viaHost = device.uplink.kind !== 'redirect';
-    if (!viaHost && familyOf(local) === 6) this.#hearTooBig();
+    this.#hearTooBig(familyOf(local));
     this.#resolver.add(index, { remote: ip, local, dev: via || nic?.name, viaHost });
   }
 
   /** From the first next hop on that needs it. */
-  #hearTooBig(): void {
-    if (this.#tooBig !== undefined) return;
+  #hearTooBig(family: 4 | 6): void {
+    if (this.#listeners.has(family)) return;
     try {
-      this.#tooBig = new TooBig((remote, port, mtu) => {
-        const isOurs = [...this.#nextHops.values()].some((hop) => hop.ip === remote && hop.port === port);
-        if (isOurs) this.#resolver.limitMtu(remote, mtu);
-      });
+      this.#listeners.set(family, new TooBigListener(family, (limit) => this.#limit(limit)));
     } catch (error) {
-      this.#tooBig = null;
-      this.#warn(`paths that are narrower than the NIC are not found out over IPv6: ${(error as Error).message}`);
+      this.#listeners.set(family, null);
+      this.#warn(
+        `paths that are narrower than the NIC are not found out over IPv${family}: ${(error as Error).message}`,
+      );
     }
   }
 
-  #publish(index: number, found: Path | undefined): void {
+  /** An ICMP error is about a path of ours if we send such packets there. */
+  #limit({ source, destination, port, vni, mtu }: PathLimit): void {
+    const isOurs = [...this.#nextHops.values()].some(
+      (hop) =>
+        hop.ip === destination &&
+        hop.port === port &&
+        hop.device.place.local === source &&
+        (vni === undefined || hop.vni === vni),
+    );
+    if (isOurs) this.#resolver.limitMtu(destination, mtu);
+  }
+
+  /** `mtu`: the path's where the host's stack finds it; 0 when that is not known. */
+  #publish(index: number, found: Path | undefined, mtu = 0): void {
     const { device, ip, port, vni } = this.#nextHops.get(index)!;
     const { config } = device;
     const { local, nic } = device.place;
@@ -257,7 +269,7 @@ export class Forwarding {
       destination: ip,
       port,
       vni,
-      mtu: path?.mtu ?? 0,
+      mtu: path?.mtu ?? mtu,
       ttl: config.ttl === 'inherit' ? 0 : outer.ttl || this.defaultTtl(local),
       tos: outer.tos,
       df: outer.df === 'set',

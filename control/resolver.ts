@@ -1,3 +1,4 @@
+import { familyOf } from '../wire/address.ts';
 import { type Host, neighbourKey, type Route, type Snapshot } from './host.ts';
 import type { CommandFailed } from './iproute.ts';
 import { NeighbourKeeper, releaseNeighbours } from './neighbours.ts';
@@ -11,16 +12,16 @@ const PROBE = 5_000;
 const RETRY = 1_000;
 /** Milliseconds for which a path's MTU that a router has told holds, as in the kernel (net.ipv6.route.mtu_expires). */
 const MTU_EXPIRES = 600_000;
-/** No path is narrower (RFC 8200 section 5). */
-const IPV6_MIN_MTU = 1280;
+/** No path is taken for narrower, whatever a router says (net.ipv4.route.min_pmtu; RFC 8200 section 5). */
+const MIN_MTU = { 4: 552, 6: 1280 } as const;
 /** After a pass the resolver rests so many times as long as it took, at most LONGEST_REST milliseconds. */
 const REST = 4;
 const LONGEST_REST = 400;
 
 /** Takes what the resolver finds, by next-hop index; called only for what has changed. */
 export interface Publisher {
-  /** `path` undefined: the host's stack finds it (Target.viaHost). */
-  publish(index: number, path: Path | undefined): void;
+  /** `path` undefined: the host's stack finds it (Target.viaHost); `mtu` is the path's as far as it is known, else 0. */
+  publish(index: number, path: Path | undefined, mtu: number): void;
   unresolve(index: number, reason: string): void;
 }
 
@@ -38,6 +39,8 @@ interface NextHop {
   /** What was handed on last. */
   path: Path | undefined;
   reason: string | undefined;
+  /** Handed on where the host's stack finds the path. */
+  mtu: number;
   /** The reason is a neighbour that did not answer. */
   isSilent: boolean;
 }
@@ -74,7 +77,7 @@ export class Resolver {
   /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */
   add(index: number, target: Target): void {
     const key = `${target.remote} ${target.local ?? ''} ${target.dev ?? ''} ${target.viaHost ?? false}`;
-    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined, isSilent: false });
+    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined, mtu: 0, isSilent: false });
     // Routes of targets that are known already are kept.
     this.#trigger(['neigh']);
   }
@@ -87,7 +90,10 @@ export class Resolver {
   limitMtu(remote: string, mtu: number): void {
     if (![...this.#nextHops.values()].some(({ target }) => target.remote === remote)) return;
     const known = this.#limits.get(remote);
-    const limit = Math.max(IPV6_MIN_MTU, known && known.until > performance.now() ? Math.min(mtu, known.mtu) : mtu);
+    const limit = Math.max(
+      MIN_MTU[familyOf(remote)],
+      known && known.until > performance.now() ? Math.min(mtu, known.mtu) : mtu,
+    );
     this.#limits.set(remote, { mtu: limit, until: performance.now() + MTU_EXPIRES });
     if (limit !== known?.mtu) this.#trigger(['neigh']);
   }
@@ -219,7 +225,7 @@ export class Resolver {
       if (nextHop.path && samePath(nextHop.path, path)) return;
       nextHop.path = path;
       nextHop.reason = undefined;
-      this.#publisher.publish(index, path);
+      this.#publisher.publish(index, path, path.mtu);
     } else if (lookup.reason !== nextHop.reason) {
       nextHop.path = undefined;
       nextHop.reason = lookup.reason;
@@ -232,18 +238,26 @@ export class Resolver {
     const stillAsked = lookup.waiting !== undefined && nextHop.isSilent;
     const now = stillAsked ? nextHop.reason : lookup.waiting ? undefined : lookup.reason;
     nextHop.isSilent = now !== undefined && lookup.neighbour !== undefined;
-    if (now === nextHop.reason) return;
+    const known = lookup.path ?? lookup.waiting;
+    const mtu = known ? this.#limitOf(known) : nextHop.mtu;
+    if (now === nextHop.reason && mtu === nextHop.mtu) return;
     nextHop.reason = now;
-    if (now === undefined) this.#publisher.publish(index, undefined);
+    nextHop.mtu = mtu;
+    if (now === undefined) this.#publisher.publish(index, undefined, mtu);
     else this.#publisher.unresolve(index, now);
   }
 
   #limited(path: Path | undefined): Path | undefined {
-    const limit = path && this.#limits.get(path.destination);
-    if (!limit) return path;
-    if (limit.until > performance.now()) return { ...path, mtu: Math.min(path.mtu, limit.mtu) };
-    this.#limits.delete(path.destination);
-    return path;
+    return path && { ...path, mtu: this.#limitOf(path) };
+  }
+
+  /** The MTU of a path, or what a router has said. */
+  #limitOf({ destination, mtu }: Pick<Path, 'destination' | 'mtu'>): number {
+    const limit = this.#limits.get(destination);
+    if (!limit) return mtu;
+    if (limit.until > performance.now()) return Math.min(mtu, limit.mtu);
+    this.#limits.delete(destination);
+    return mtu;
   }
 
   /** Reading the host failed: what was published goes on, and what was not says why. */

@@ -72,6 +72,10 @@ export const IPV6_HOPLIMIT = 52;
 export const IPV6_RECVTCLASS = 66;
 export const IPV6_TCLASS = 67;
 export const IPV6_AUTOFLOWLABEL = 70;
+export const IPPROTO_ICMP = 1;
+export const ICMP_DEST_UNREACH = 3;
+export const SOL_RAW = 255;
+export const ICMP_FILTER = 1;
 export const IPPROTO_ICMPV6 = 58;
 export const ICMPV6_FILTER = 1;
 export const ICMPV6_PACKET_TOO_BIG = 2;
@@ -164,18 +168,23 @@ export function socketDrops(fd: number): number {
   return failed ? 0 : values.readUInt32LE(MEMINFO_DROPS);
 }
 
-/** A raw, non-blocking socket that receives ICMPv6 Packet Too Big, from the ICMPv6 header on. Throws EPERM without CAP_NET_RAW. */
-export function openTooBigSocket(): number {
-  const subject = 'ICMPv6';
+/**
+ * A raw, non-blocking socket that receives what says that a packet was too big: ICMP "destination unreachable" with the IP header in front,
+ * or ICMPv6 "packet too big" from the ICMPv6 header on. Throws EPERM without CAP_NET_RAW.
+ */
+export function openIcmpSocket(family: 4 | 6): number {
   const type = SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const fd = libc.check(libc.socket(AF_INET6, type, IPPROTO_ICMPV6), subject, 'socket');
-  // A bit for each type that is not let through (RFC 3542, section 3.2).
-  const filter = Buffer.alloc(32, 0xff);
-  filter[0] &= ~(1 << ICMPV6_PACKET_TOO_BIG);
-  if (libc.setsockopt(fd, IPPROTO_ICMPV6, ICMPV6_FILTER, filter, filter.length) === 0) return fd;
+  const subject = family === 4 ? 'ICMP' : 'ICMPv6';
+  const [domain, protocol] = family === 4 ? [AF_INET, IPPROTO_ICMP] : [AF_INET6, IPPROTO_ICMPV6];
+  const fd = libc.check(libc.socket(domain, type, protocol), subject, 'socket');
+  // A bit for each type that is not let through (raw(7); RFC 3542, section 3.2).
+  const filter = Buffer.alloc(family === 4 ? 4 : 32, 0xff);
+  filter[0] &= ~(1 << (family === 4 ? ICMP_DEST_UNREACH : ICMPV6_PACKET_TOO_BIG));
+  const [level, option] = family === 4 ? [SOL_RAW, ICMP_FILTER] : [IPPROTO_ICMPV6, ICMPV6_FILTER];
+  if (libc.setsockopt(fd, level, option, filter, filter.length) === 0) return fd;
   const error = libc.errno();
   libc.close(fd);
-  throw new libc.SystemError(subject, 'ICMP6_FILTER', error);
+  throw new libc.SystemError(subject, `${subject} filter`, error);
 }
 
 /** Whether UDP sockets here know an option of level SOL_UDP: UDP_SEGMENT (Linux 4.18), UDP_GRO (5.0). */

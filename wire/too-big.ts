@@ -128,8 +128,9 @@ function mayAnswerIpv6(bytes: Uint8Array, ip: number, length: number): boolean {
   let protocol = found & 0xff;
   const end = ip + length;
   if (protocol === PROTOCOL_FRAGMENT) {
-    // Of a fragment, only the first one has what the sender knows it by.
-    if (transport + 8 > end || (get16(bytes, transport + 2) & 0xfff8) !== 0) return false;
+    if (transport + 8 > end) return false;
+    // Nothing tells what a later fragment is of; all of them may be answered (RFC 4443, 2.4 (e)).
+    if ((get16(bytes, transport + 2) & 0xfff8) !== 0) return true;
     protocol = bytes[transport];
     transport += 8;
   }

@@ -77,13 +77,14 @@ export class RecordingUplink implements Uplink {
     return this.uplink.entropy(hash);
   }
 
-  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number): void {
+  send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number, mayFragment: boolean): number {
     const at = batch.at[index];
     if (this.#owed && at === this.#last) this.uplink.flush();
     this.#owed = false;
     this.#last = at;
-    this.uplink.send(batch, index, nextHop, entropy, scope);
-    this.#onSend(batch, index, nextHop);
+    const refused = this.uplink.send(batch, index, nextHop, entropy, scope, mayFragment);
+    if (refused === 0) this.#onSend(batch, index, nextHop);
+    return refused;
   }
 
   flush(): void {

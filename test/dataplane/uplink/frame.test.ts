@@ -59,7 +59,7 @@ test('writes every byte of an outer IPv4 packet', () => {
     text('0100 0000 0000 2200 0600', '00'.repeat(14), ETHERNET, ip('0035'), '1234 2118 0021 8436', VXLAN, SHORT),
   );
   assert.equal(
-    sent(short, rig.vtep('192.0.2.2', { udpChecksum: false, vni: 1 })),
+    sent(short, rig.vtep('192.0.2.2', { udpChecksum: false, vni: 1, df: true })),
     text('00'.repeat(24), ETHERNET, ip('0035'), '1234 2118 0021 0000', '08000000 00000100', SHORT),
   );
 });
@@ -89,7 +89,7 @@ test('writes every byte of a tunnel super-frame', () => {
     ),
   );
   assert.equal(
-    sent(inner, rig.vtep('192.0.2.2', { udpChecksum: false })),
+    sent(inner, rig.vtep('192.0.2.2', { udpChecksum: false, df: true })),
     text(
       '01 21 6800 0200 5400 1000 0000 00000000 0000 0000 2200 4000',
       ETHERNET,

@@ -169,7 +169,7 @@ test('sends the TOS that frames decide, run by run, and reads it', {
     receiveFrames(from, memory, arena, batch);
     for (const [i, field] of tos.entries()) {
       batch.marks[i] = field;
-      link.uplink.send(batch, i, link.nextHop, 0, block(0, 0));
+      link.uplink.send(batch, i, link.nextHop, 0, block(0, 0), true);
     }
     link.uplink.flush();
     assert.equal(rig.device(0).tx_packets, tos.length);
