@@ -13,7 +13,8 @@ const SHOWN_SAMPLE = 32;
 
 export const HELP = `Usage: uvxlan link [ show [ [ dev ] NAME ] ]
        uvxlan link add NAME type vxlan id VNI ...      the words of "uvxlan up", see uvxlan up --help
-       uvxlan link set NAME type vxlan [ local ADDRESS ] [ remote ADDRESS ] [ dev NIC ] [ ttl N ] [ uplink KIND ]
+       uvxlan link set NAME type vxlan ...             as in the kernel: local, remote, dev, ttl, tos, df, flowlabel,
+                     [no]learning, ageing; and uplink, ecn, neigh_suppress, vtep-filter, offload
        uvxlan link del NAME
 The VXLAN devices of the running daemon. show prints them as "ip link show" does. The TAP that a device is can be addressed,
 put in a bridge, renamed and set up and down with ip, as any link.

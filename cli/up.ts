@@ -4,7 +4,10 @@ import { type Options, takeOptions } from './options.ts';
 import { complain, print } from './output.ts';
 
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
-                 [ remote ADDRESS ] [ ttl { N | auto } ] [ [no]udpcsum ]
+                 [ remote ADDRESS ] [ ttl { N | auto | inherit } ] [ tos { N | inherit } ]
+                 [ df { unset | set | inherit } ] [ flowlabel N ] [ [no]udpcsum ] [ [no]udp6zerocsumtx ]
+                 [ [no]udp6zerocsumrx ] [ ecn { linux | rfc6040 } ] [ reserved_bits N ] [ gbp ]
+                 [ profile { linux | rfc7348 } ]
                  [ [no]learning ] [ ageing SECONDS ] [ maxaddress N ] [ vtep-filter { off | known | strict } ]
                  [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp | raw } ] [ workers N ] [ persist ]
                  [ offload { off | auto | require } [ offload-pin DIR ] ]
@@ -14,8 +17,16 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   dstport    UDP port, 8472 when not given (the Linux kernel's default; IANA's is 4789)
   srcport    range of the outer source port, MAX excluded as in the kernel; where both are equal, as in 0 0, the
              default, it is the host's ip_local_port_range
-  ttl        of the outer packets; auto, the default, is the host's
-  udpcsum    outer UDP checksums, the default as in the kernel
+  ttl        of the outer packets; auto, the default, is the host's; inherit: the inner packet's
+  tos        of the outer packets, 0 when not given; inherit: the inner packet's. The ECN bits are always the inner ones
+  df         the outer DF flag, unset by default: routers may fragment; inherit: the inner packet's, set for IPv6
+  flowlabel  of outer IPv6 packets, 0 when not given
+  udpcsum    outer UDP checksums on IPv4, the default as in the kernel
+  udp6zerocsumtx, udp6zerocsumrx   send without UDP checksums on IPv6, take packets without; off by default
+  ecn        linux, the default: CE goes out as ECT(0); rfc6040: as CE. What arrives is treated alike (RFC 6040)
+  reserved_bits  bits of the VXLAN header for which a packet is dropped, all that mean nothing when not given
+  gbp        group policy's bits are not reserved; a TAP has no mark to carry the policy to or from
+  profile    rfc7348: dstport 4789, srcport 49152 65535, reserved_bits 0 and ecn rfc6040 where they are not given
   learning   the default as in the kernel: which VTEP a MAC is at is learned from the packets it sends; nolearning:
              the FDB has what it is given
   ageing     seconds until a learned MAC that is not heard any more goes, 300 when not given; 0: never

@@ -378,17 +378,18 @@ export class Daemon implements DaemonHandlers {
     }
   }
 
-  /** The kernel's rule: one device for a VNI, port and family (vxlan_config_validate: EEXIST). */
-  #refuseTwin({ name, id, dstport, local, remote }: DeviceConfig): void {
+  /** The kernel's rules: one device for a VNI, port and family, and one answer to zero checksums a port (vxlan_vni_in_use, vxlan_find_sock). */
+  #refuseTwin({ name, id, dstport, local, remote, udp6zerocsumrx }: DeviceConfig): void {
     const family = familyOf(local ?? remote ?? '');
     for (const { config, place } of this.#devices.values()) {
       if (config.name === name) throw new CommandError(`${name}: a device of that name exists`, 'EEXIST');
-      if (config.id === id && config.dstport === dstport && familyOf(place.local) === family) {
-        throw new CommandError(
-          `${name}: A VXLAN device with the specified VNI already exists: ${config.name}`,
-          'EEXIST',
-        );
+      if (config.dstport !== dstport || familyOf(place.local) !== family) continue;
+      if (family === 6 && config.udp6zerocsumrx !== udp6zerocsumrx) {
+        const other = `${config.name} has ${config.udp6zerocsumrx ? '' : 'no'}udp6zerocsumrx on port ${dstport}`;
+        throw new CommandError(`${name}: Address already in use: ${other}, a port has one or the other`, 'EADDRINUSE');
       }
+      if (config.id !== id) continue;
+      throw new CommandError(`${name}: A VXLAN device with the specified VNI already exists: ${config.name}`, 'EEXIST');
     }
   }
 

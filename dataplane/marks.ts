@@ -15,6 +15,7 @@ import {
   ETHERTYPE_IPV6,
   etherType,
   networkOffset,
+  VLAN_TAG,
 } from '../wire/ethernet.ts';
 import { IPV4_DONT_FRAGMENT, IPV4_FRAGMENT, IPV4_HEADER, IPV4_TOS, IPV4_TTL } from '../wire/ipv4.ts';
 import { IPV6_HEADER, IPV6_HOP_LIMIT } from '../wire/ipv6.ts';
@@ -33,7 +34,8 @@ export function plainMarks(bytes: Uint8Array, frame: number, length: number): nu
 }
 
 /**
- * Marks of a frame of at least 14 bytes on a device with some of these options. What is not IP, or ends within its IP header, has no
+ * Marks of a frame of at least 14 bytes on a device with some of these options. DF is inherited through one VLAN tag: the kernel takes the
+ * outermost one off what a bridge or a VLAN device sends before its vxlan device looks. What is not IP, or ends within its IP header, has no
  * DS field and no DF, and the host's default TTL (Linux: ip_tunnel_get_dsfield, ip_tunnel_get_ttl).
  */
 export function inheritedMarks(bytes: Uint8Array, frame: number, length: number, device: Device): number {
@@ -57,7 +59,7 @@ export function inheritedMarks(bytes: Uint8Array, frame: number, length: number,
   const ecn = flags & ECN_RFC6040 ? encapsulatedEcn(tos) : encapsulatedEcnLinux(tos);
   let marks = (flags & TOS_INHERIT ? tos & ~ECN : 0) | ecn;
   if (flags & TTL_INHERIT) marks |= (ttl || device.word(DEVICE_TTL)) << MARK_TTL_SHIFT;
-  if (flags & DF_INHERIT) marks |= df;
+  if (flags & DF_INHERIT && network <= ETHER_HEADER + VLAN_TAG) marks |= df;
   return marks;
 }
 

@@ -148,9 +148,10 @@ export class Worker {
     this.#register(spec, uplink, false, slow);
   }
 
-  #frameOptions({ offloads, port, sourcePorts, index }: UplinkSpec, isHostPath: boolean): FrameUplinkOptions {
+  #frameOptions(spec: UplinkSpec, isHostPath: boolean): FrameUplinkOptions {
+    const { offloads, port, sourcePorts, zeroChecksum6, index } = spec;
     const scope = block(this.#index, FIRST_UPLINK_SCOPE + index);
-    return { isHostPath, offloads, port, sourcePorts, scope, arena: this.#uplinkArena };
+    return { isHostPath, offloads, port, sourcePorts, zeroChecksum6, scope, arena: this.#uplinkArena };
   }
 
   #register(spec: UplinkSpec, uplink: Uplink, maybeUnfinished: boolean, slow?: UdpReceiver): void {

@@ -107,6 +107,7 @@ test('DF: unset, set, and inherited, which IPv6 packets have by nature', () => {
     assert.equal(df({ df: 'set' }, { dontFragment }), true);
     assert.equal(df({ df: 'inherit' }, { dontFragment }), dontFragment);
     assert.equal(df({ df: 'inherit' }, { dontFragment, tags: [7] }), dontFragment);
+    assert.equal(df({ df: 'inherit' }, { dontFragment, tags: [7, 8] }), false);
   }
   assert.equal(df({ df: 'inherit' }, { version: 6 }), true);
 });
