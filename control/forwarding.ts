@@ -145,8 +145,10 @@ export class Forwarding {
   change(change: FdbChange, device: VxlanDevice, entry: FdbEntry): void {
     const { nic } = device.place;
     if (entry.via !== null && entry.via !== nic?.name) {
-      const own = nic ? `the device's own, ${nic.name}` : 'the one that the route decides';
-      throw new CommandError(`via ${entry.via}: another NIC than ${own}, is not there yet in uvxlan`, 'EOPNOTSUPP');
+      const own = nic
+        ? `packets leave through the device's own NIC, ${nic.name}: add a device on the other, or one without dev`
+        : 'the device has no dev, so that the route to each VTEP decides: ip route';
+      throw new CommandError(`via ${entry.via}: ${own}`, 'EOPNOTSUPP');
     }
     this.#writer[change](device.index, entry, performance.now());
   }

@@ -125,9 +125,14 @@ function askNeighbour(
   const who = gateway === undefined ? neighbour.address : `gateway ${gateway}`;
   if (entry?.state === 'FAILED') {
     const unexplained = devGiven && gateway === undefined;
-    return { reason: `${who} does not answer ARP on ${dev}`, neighbour, unexplained };
+    return { reason: `${who} does not answer ${asked(neighbour.address)} on ${dev}`, neighbour, unexplained };
   }
-  return { reason: `waiting for ${who} to answer ARP on ${dev}`, waiting, neighbour };
+  return { reason: `waiting for ${who} to answer ${asked(neighbour.address)} on ${dev}`, waiting, neighbour };
+}
+
+/** What a neighbour is asked by (RFC 826; RFC 4861, section 7.2). */
+function asked(address: string): string {
+  return isIPv4(address) ? 'ARP' : 'neighbour solicitations';
 }
 
 /**

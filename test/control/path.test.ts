@@ -169,6 +169,13 @@ test('"no route" is explained', () => {
   );
 });
 
+test('over IPv6 neighbours are asked otherwise', () => {
+  const target = { remote: '2001:db8::2', local: '2001:db8::1', dev: 'eth0' };
+  const failed = neighbour('FAILED', { address: '2001:db8::2' });
+  const { reason } = findPath(target, route(), snapshot([failed]));
+  assert.equal(reason, '2001:db8::2 does not answer neighbour solicitations on eth0');
+});
+
 test('what needs no explanation gets none', () => {
   for (const lookup of [
     findPath({ remote: '192.0.2.2' }, UNREACHABLE, snapshot()),
