@@ -58,7 +58,7 @@ function lookAtReach(findings: Findings, { uvxlan: { nexthops, unresolved = [] }
   else if (reasons.size === 0) findings.ok('reach', `nothing keeps packets from any of ${nexthops} next hops`);
 }
 
-/** What is larger than the NIC or the path takes is fragmented, which costs more than half of the speed. */
+/** What is larger than the NIC or the path takes is fragmented, which is slow, and lost where fragments are. */
 async function lookAtMtu(findings: Findings, host: Host, { link, nic, vteps }: DeviceState): Promise<void> {
   const { local = '', link: dev } = link.linkinfo.info_data;
   // The outer Ethernet header is not counted, the inner one is.

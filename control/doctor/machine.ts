@@ -20,7 +20,7 @@ const TIERS: Readonly<
   tunnelGso: [
     'tunnel-gso',
     'TCP super-frames leave whole',
-    'TCP super-frames are cut up before they leave: about a quarter slower',
+    'TCP super-frames are cut up before they leave, which is slower (docs/kernels.md)',
     'Linux 6.17',
   ],
   uso: [

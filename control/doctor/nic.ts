@@ -33,11 +33,7 @@ export function judgeOffloads(findings: Findings, nic: Link, features: ReadonlyM
   const off = (name: string) => features.get(name) === false;
   const before = findings.list.length;
   if (off('generic-receive-offload')) {
-    findings.warn(
-      'offload',
-      'gro is off: every packet that comes in is handled alone, many times slower',
-      set('gro on'),
-    );
+    findings.warn('offload', 'gro is off: every packet that comes in is handled alone', set('gro on'));
   }
   if (off('generic-segmentation-offload')) {
     findings.warn('offload', 'gso is off: super-frames are cut up early', set('gso on'));
