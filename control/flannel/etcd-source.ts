@@ -2,7 +2,7 @@ import { EtcdClient, type KeyEvent, type KeyValue, LostHistoryError } from './et
 import { parseLeaseValue, readLease } from './etcd-lease.ts';
 import { NoSubnetError, type Ranges, type Registration, registerNode } from './etcd-registration.ts';
 import { Feed } from './feed.ts';
-import { type Credentials, readCredential } from './http.ts';
+import { type Credentials, parseHttpUrl, readCredential } from './http.ts';
 import { DocumentError, isMap } from './keys.ts';
 import type { Endpoint, PerFamily } from './lease.ts';
 import { type NetConf, parseNetConf } from './net-conf.ts';
@@ -63,18 +63,18 @@ export class EtcdSource implements Source {
 
   /** Throws DocumentError when an endpoint is no URL. */
   constructor(options: EtcdSourceOptions) {
-    this.name = `etcd at ${options.endpoints.join(', ')}`;
     this.#options = options;
     this.#feed = new Feed(options.log);
     this.#previous = options.previousSubnets;
     const prefix = `/${options.prefix.replace(/^\/+|\/+$/g, '')}`;
     this.#confKey = `${prefix}/config`;
     this.#directory = `${prefix}/subnets/`;
-    for (const endpoint of options.endpoints) {
-      if (!URL.canParse(endpoint) || !/^https?:$/.test(new URL(endpoint).protocol)) {
-        throw new DocumentError([`etcd endpoint "${endpoint}" is not a URL such as https://192.0.2.10:2379`]);
-      }
+    const isUrl = options.endpoints.every((endpoint) => parseHttpUrl(endpoint));
+    if (!isUrl || options.endpoints.length === 0) {
+      throw new DocumentError(['--etcd-endpoints is not a list of URLs such as https://192.0.2.10:2379']);
     }
+    // Without the user and password that a URL may have.
+    this.name = `etcd at ${options.endpoints.map((endpoint) => new URL(endpoint).origin).join(', ')}`;
     const { username, password } = options;
     this.#client = new EtcdClient({
       endpoints: options.endpoints,

@@ -137,11 +137,18 @@ export class HttpClient {
   #failure(error: unknown, signal: AbortSignal): unknown {
     if (signal.aborted || error instanceof HttpError) return signal.aborted ? signal.reason : error;
     const { name, code, message } = error as NodeJS.ErrnoException;
-    const reason =
-      name === 'AbortError' || name === 'TimeoutError' ? `no answer in ${this.#patience / 1000} s` : message;
-    const refused = code === 'ECONNREFUSED' ? 'nobody listens there (ECONNREFUSED)' : reason;
-    return new HttpError(`${this.base.origin}: ${refused || code || 'the connection broke'}`);
+    let reason = message || code || 'the connection broke';
+    if (name === 'AbortError' || name === 'TimeoutError') reason = `no answer in ${this.#patience / 1000} s`;
+    else if (code === 'ECONNREFUSED') reason = 'nobody listens there (ECONNREFUSED)';
+    else if (code === 'ECONNRESET') reason = 'the connection broke (ECONNRESET)';
+    return new HttpError(`${this.base.origin}: ${reason}`);
   }
+}
+
+/** Undefined for what is not a URL of http or https. */
+export function parseHttpUrl(text: string | undefined): URL | undefined {
+  const url = text !== undefined && URL.canParse(text) ? new URL(text) : undefined;
+  return url && /^https?:$/.test(url.protocol) ? url : undefined;
 }
 
 /** The text of a file that credentials stand in. Throws HttpError. */

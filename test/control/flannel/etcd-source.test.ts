@@ -262,6 +262,6 @@ test('stopping ends a wait for a server that is not there; endpoints have to be 
   await source.stop();
   await assert.rejects(waiting, StoppedError);
   assert.throws(() => open(t, ['127.0.0.1:2379']), {
-    message: 'etcd endpoint "127.0.0.1:2379" is not a URL such as https://192.0.2.10:2379',
+    message: '--etcd-endpoints is not a list of URLs such as https://192.0.2.10:2379',
   });
 });
