@@ -1,9 +1,9 @@
 // npm run build: TypeScript and AssemblyScript to dist/. What is deleted here is deleted there.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { fingerprint, isAssemblyScript, root, typescript } from './sources.mjs';
+import { fingerprint, isAssemblyScript, pages, root, typescript } from './sources.mjs';
 
 const stamp = `${root}dist/.fingerprint`;
 
@@ -19,6 +19,8 @@ export function build() {
   const sources = typescript();
   for (const file of sources.filter(isAssemblyScript)) assemblyScript(file);
   node('typescript/bin/tsc');
+  node('typescript/bin/tsc', '--project', 'web');
+  for (const file of pages) copyFileSync(`${root}${file}`, `${root}dist/${file}`);
   prune(new Set(sources));
   for (const name of ['main', 'cni']) executable(`${root}dist/cli/${name}.js`);
   writeFileSync(stamp, built);

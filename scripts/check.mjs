@@ -15,7 +15,7 @@ function node(...args) {
 
 const checks = {
   'format and lint': () => node('node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '.'),
-  types: () => node('node_modules/typescript/bin/tsc', '--noEmit'),
+  types: () => ['.', 'web'].every((project) => node('node_modules/typescript/bin/tsc', '--noEmit', '--project', project)),
   'import directions': () => {
     const found = violations();
     for (const line of found) console.error(line);

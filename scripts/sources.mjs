@@ -10,8 +10,10 @@ export const root = fileURLToPath(new URL('..', import.meta.url));
 /** The rooms of the product. */
 export const rooms = ['cli', 'control', 'dataplane', 'fdb', 'packets', 'wire', 'system'];
 
-/** Everything that is compiled. */
-export const folders = [...rooms, 'test', 'bench'];
+/** Everything that is compiled; web/ for browsers. */
+export const folders = [...rooms, 'web', 'test', 'bench'];
+/** What browsers get as it is. */
+export const pages = ['web/index.html', 'web/style.css'];
 
 /** TypeScript files under the folders, relative to the checkout, sorted. */
 export function typescript(under = folders) {
@@ -33,7 +35,7 @@ export function isAssemblyScript(file) {
 /** A digest of all that the build's result depends on. */
 export function fingerprint() {
   const hash = createHash('sha256');
-  for (const file of [...typescript(), 'tsconfig.json', 'package-lock.json', 'scripts/build.mjs']) {
+  for (const file of [...typescript(), ...pages, 'tsconfig.json', 'web/tsconfig.json', 'package-lock.json', 'scripts/build.mjs']) {
     hash.update(`${file}\0`).update(readFileSync(`${root}${file}`));
   }
   return hash.digest('hex');

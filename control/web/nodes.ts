@@ -1,0 +1,137 @@
+/** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
+import type { LinkRecord, NeighRecord, StatsRecord } from '../protocol.ts';
+import type { FdbRecord } from '../protocol.ts';
+import type { Counts, DeviceState, FdbRow, NeighbourRow, NodeState, Page, PeerRow } from './shapes.ts';
+
+/** A daemon, however it is reached. */
+export interface Node {
+  readonly name: string;
+  /** One command of the control socket; throws what the daemon says. */
+  ask<T>(command: string, args?: unknown): Promise<T>;
+}
+
+/** Rows that one answer has at most. */
+export const PAGE_ROWS = 100;
+/** A large FDB is not listed anew for each letter of a search, in milliseconds. */
+const KEEP = 2_000;
+
+export async function nodeState(node: Node): Promise<NodeState> {
+  try {
+    const [links, stats] = await Promise.all([
+      node.ask<LinkRecord[]>('link show', { name: null }),
+      node.ask<StatsRecord[]>('stats', { name: null }),
+    ]);
+    const { version } = await node.ask<{ version: string }>('status');
+    const uplinks = stats.filter(({ ifname }) => ifname.startsWith('uplink '));
+    return {
+      name: node.name,
+      version,
+      devices: links.map((link) => deviceState(link, stats.find(({ ifname }) => ifname === link.ifname))),
+      uplinks: uplinks.map(({ ifname, rx }) => ({ name: ifname, rx: counts(rx) })),
+    };
+  } catch (error) {
+    return { name: node.name, error: (error as Error).message, devices: [], uplinks: [] };
+  }
+}
+
+function deviceState(link: LinkRecord, stats: StatsRecord | undefined): DeviceState {
+  const { id, local, local6, link: nic, port } = link.linkinfo.info_data;
+  const { uplink, reason, workers, fdb_entries, unresolved, offload } = link.uvxlan;
+  const nothing = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };
+  return {
+    ...{ name: link.ifname, vni: id, mac: link.address, mtu: link.mtu, local: local ?? local6 ?? '', nic: nic ?? '', port },
+    ...{ uplink, reason, workers, entries: fdb_entries },
+    offload: offload ? `send ${text(offload.send)}, receive ${text(offload.receive)}` : 'off',
+    tx: counts(stats?.tx ?? nothing),
+    rx: counts(stats?.rx ?? nothing),
+    unresolved: unresolved ?? [],
+  };
+}
+
+function text(state: true | string): string {
+  return state === true ? 'on' : `off (${state})`;
+}
+
+function counts({ out, bytes, drops }: StatsRecord['rx']): Counts {
+  return { packets: out, bytes, drops: Object.fromEntries(Object.entries(drops).filter(([, count]) => count > 0)) };
+}
+
+/** The FDB, neighbours and peers of one node, searched and by the page. */
+export class Tables {
+  readonly #node: Node;
+  readonly #now: () => number;
+  readonly #kept = new Map<string, { readonly at: number; readonly answer: Promise<unknown> }>();
+
+  constructor(node: Node, now: () => number = () => performance.now()) {
+    this.#node = node;
+    this.#now = now;
+  }
+
+  async fdb(query: string, offset: number): Promise<Page<FdbRow>> {
+    const records = await this.#ask<FdbRecord[]>('fdb show');
+    return page(records, query, offset, ({ mac, ifname, dst, state, port, vni }) => ({
+      ...{ mac, dev: ifname, state: state || 'dynamic' },
+      dst: `${dst ?? ''}${port === undefined ? '' : ` port ${port}`}${vni === undefined ? '' : ` vni ${vni}`}`,
+    }));
+  }
+
+  async neighbours(query: string, offset: number): Promise<Page<NeighbourRow>> {
+    const records = await this.#ask<NeighRecord[]>('neigh show');
+    return page(records, query, offset, ({ dst, dev, lladdr, state, protocol }) => ({
+      ...{ address: dst, dev, mac: lladdr, state: [...state, ...(protocol ? [protocol] : [])].join(' ') },
+    }));
+  }
+
+  async peers(query: string, offset: number): Promise<Page<PeerRow>> {
+    const [records, links] = await Promise.all([
+      this.#ask<FdbRecord[]>('fdb show'),
+      this.#ask<LinkRecord[]>('link show', { name: null }),
+    ]);
+    const reasons = new Map<string, string>();
+    for (const { ifname, uvxlan } of links) {
+      for (const { dst, reason } of uvxlan.unresolved ?? []) reasons.set(`${ifname} ${dst}`, reason);
+    }
+    const peers = new Map<string, { address: string; dev: string; macs: number }>();
+    for (const { dst, ifname } of records) {
+      if (!dst) continue;
+      const peer = peers.get(`${ifname} ${dst}`);
+      if (peer) peer.macs++;
+      else peers.set(`${ifname} ${dst}`, { address: dst, dev: ifname, macs: 1 });
+    }
+    return page([...peers], query, offset, ([key, peer]) => ({ ...peer, reason: reasons.get(key) ?? '' }));
+  }
+
+  #ask<T>(command: string, args: unknown = { dev: null }): Promise<T> {
+    const kept = this.#kept.get(command);
+    if (kept && this.#now() - kept.at < KEEP) return kept.answer as Promise<T>;
+    const answer = this.#node.ask<T>(command, args);
+    this.#kept.set(command, { at: this.#now(), answer });
+    answer.catch(() => this.#kept.delete(command));
+    return answer;
+  }
+}
+
+/** Rows that hold all words of the query somewhere; only those that are shown are kept. */
+function page<Record, Row extends object>(
+  records: readonly Record[],
+  query: string,
+  offset: number,
+  toRow: (record: Record) => Row,
+): Page<Row> {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows: Row[] = [];
+  let total = 0;
+  for (const record of records) {
+    if (words.length === 0 && (total < offset || rows.length === PAGE_ROWS)) {
+      total++;
+      continue;
+    }
+    const row = toRow(record);
+    if (words.length > 0) {
+      const text = Object.values(row).join(' ').toLowerCase();
+      if (!words.every((word) => text.includes(word))) continue;
+    }
+    if (total++ >= offset && rows.length < PAGE_ROWS) rows.push(row);
+  }
+  return { total, offset, rows };
+}

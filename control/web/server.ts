@@ -1,0 +1,196 @@
+/**
+ * The page's server: files, what the page asks for, and a stream of what happens. It only reads, and whatever a client does costs it a
+ * bounded amount of memory. On addresses other than loopback it asks for a token.
+ */
+import { randomBytes, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createRequire } from 'node:module';
+import { isIP } from 'node:net';
+import { DROPS } from '../../dataplane/drops.ts';
+import { CommandError, VERSION } from '../protocol.ts';
+import { Feed } from './feed.ts';
+import { type Node, Tables } from './nodes.ts';
+import type { DropText } from './shapes.ts';
+
+export interface WebOptions {
+  /** Where it listens; port 0 takes any that is free. */
+  readonly address: string;
+  readonly port: number;
+  readonly nodes: readonly Node[];
+  /** What clients on other machines have to know; a random one when absent. */
+  readonly token?: string | undefined;
+}
+
+export interface Web {
+  /** What to open in a browser, the token in it where one is needed. */
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/** Connections at a time; the rest wait in the kernel's queue or are refused. */
+const MOST_CONNECTIONS = 256;
+/** Streams at a time: each gets a message a second. */
+const MOST_STREAMS = 64;
+
+const HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+};
+const COOKIE = 'uvxlan_token';
+
+/** 'ADDRESS:PORT', '[ADDRESS]:PORT' of IPv6. Throws a RangeError that says what is wrong. */
+export function parseListen(text: string): { address: string; port: number } {
+  const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(text) ?? [];
+  const address = bracketed ?? plain;
+  const port = Number(digits);
+  if (address === undefined || isIP(address) === 0 || port > 65535) {
+    throw new RangeError(`"${text}" is not ADDRESS:PORT, 127.0.0.1:8443 or [::1]:8443 say`);
+  }
+  return { address, port };
+}
+
+/** Throws CommandError when nobody can listen there. */
+export async function startWeb({ address, port, nodes, token }: WebOptions): Promise<Web> {
+  const secret = isLoopback(address) ? undefined : (token ?? randomBytes(16).toString('base64url'));
+  const site = new Site(nodes, secret, address);
+  const server = createServer((request, response) => site.serve(request, response));
+  server.maxConnections = MOST_CONNECTIONS;
+  server.requestTimeout = 10_000;
+  await listen(server, address, port);
+  const actual = (server.address() as { port: number }).port;
+  const host = isIP(address) === 6 ? `[${address}]` : address;
+  return {
+    url: `http://${host}:${actual}/${secret === undefined ? '' : `?token=${secret}`}`,
+    close: () =>
+      new Promise((resolve) => {
+        site.close();
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function listen(server: Server, address: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const advice = error.code === 'EADDRINUSE' ? 'something else listens there: take another port' : error.message;
+      reject(new CommandError(`cannot serve the page on ${address} port ${port}: ${advice}`, error.code ?? 'EIO'));
+    });
+    server.listen({ host: address, port }, resolve);
+  });
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || address.startsWith('127.');
+}
+
+class Site {
+  readonly #secret: string | undefined;
+  readonly #address: string;
+  readonly #tables: ReadonlyMap<string, Tables>;
+  readonly #feed: Feed;
+  readonly #files = new Map<string, { readonly type: string; readonly body: Buffer }>();
+  readonly #drops: DropText[] = DROPS.map(({ name, meaning, advice }) => ({ name, meaning, advice }));
+
+  constructor(nodes: readonly Node[], secret: string | undefined, address: string) {
+    this.#secret = secret;
+    this.#address = address;
+    this.#tables = new Map(nodes.map((node) => [node.name, new Tables(node)]));
+    this.#feed = new Feed(nodes);
+    const uplot = (name: string) => readFileSync(createRequire(import.meta.url).resolve(`uplot/dist/uPlot.${name}`));
+    const web = (name: string) => readFileSync(new URL(`../../web/${name}`, import.meta.url));
+    const script = 'text/javascript; charset=utf-8';
+    this.#files.set('/', { type: 'text/html; charset=utf-8', body: web('index.html') });
+    this.#files.set('/uplot.css', { type: 'text/css; charset=utf-8', body: uplot('min.css') });
+    this.#files.set('/style.css', { type: 'text/css; charset=utf-8', body: web('style.css') });
+    this.#files.set('/uplot.js', { type: script, body: uplot('iife.min.js') });
+    for (const name of ['main', 'charts', 'dom', 'drops', 'rates', 'tables', 'topology']) {
+      this.#files.set(`/${name}.js`, { type: script, body: web(`${name}.js`) });
+    }
+  }
+
+  serve(request: IncomingMessage, response: ServerResponse): void {
+    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
+    response.on('error', () => {}); // a client that goes away
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return fail(response, 405, 'the page only reads: GET and HEAD');
+    }
+    if (!this.#isOurHost(request.headers.host)) return fail(response, 421, 'this host name is not served here');
+    const url = new URL(request.url ?? '/', 'http://page');
+    if (!this.#isAllowed(request, url)) return fail(response, 401, "a token is needed: open the address that the daemon's log has");
+    const token = url.searchParams.get('token');
+    if (token !== null) {
+      // From now on the token travels in a cookie, and not in what is copied or logged.
+      response.setHeader('set-cookie', `${COOKIE}=${token}; HttpOnly; SameSite=Strict; Path=/`);
+      response.writeHead(303, { location: url.pathname }).end();
+      return;
+    }
+    const file = this.#files.get(url.pathname);
+    if (file) {
+      response.writeHead(200, { 'content-type': file.type, 'cache-control': 'no-cache' }).end(file.body);
+      return;
+    }
+    void this.#answer(url, response).catch((error: Error) => fail(response, 503, error.message));
+  }
+
+  close(): void {
+    this.#feed.close();
+  }
+
+  async #answer(url: URL, response: ServerResponse): Promise<void> {
+    const { searchParams, pathname } = url;
+    switch (pathname) {
+      case '/api/live':
+        if (this.#feed.size >= MOST_STREAMS) return fail(response, 503, `${MOST_STREAMS} pages are open already`);
+        this.#feed.add(response);
+        return;
+      case '/api/drops':
+        return json(response, this.#drops);
+      case '/api/version':
+        return json(response, { version: VERSION });
+    }
+    const table = /^\/api\/(fdb|neighbours|peers)$/.exec(pathname)?.[1] as 'fdb' | 'neighbours' | 'peers' | undefined;
+    if (table === undefined) return fail(response, 404, 'there is nothing here');
+    const tables = this.#tables.get(searchParams.get('node') ?? '');
+    if (!tables) return fail(response, 404, 'there is no such node');
+    const offset = Number(searchParams.get('offset') ?? 0);
+    if (!Number.isSafeInteger(offset) || offset < 0) return fail(response, 400, 'offset is not a number from 0 on');
+    json(response, await tables[table]((searchParams.get('q') ?? '').slice(0, 200), offset));
+  }
+
+  /** A name that leads here by a trick of DNS is not ours, so that no other site's scripts read the page. */
+  #isOurHost(host: string | undefined): boolean {
+    const name = host?.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+    if (name === undefined) return false;
+    return name === 'localhost' || isIP(name) !== 0 || name === this.#address;
+  }
+
+  #isAllowed(request: IncomingMessage, url: URL): boolean {
+    if (this.#secret === undefined) return true;
+    const cookie = request.headers.cookie?.match(new RegExp(`(?:^|; )${COOKIE}=([^;]*)`))?.[1];
+    const given = url.searchParams.get('token') ?? cookie ?? request.headers.authorization?.replace(/^Bearer /, '');
+    return given !== undefined && isSame(given, this.#secret);
+  }
+}
+
+/** In a time that does not tell where they differ. */
+function isSame(given: string, secret: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(secret)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+function json(response: ServerResponse, value: unknown): void {
+  response
+    .writeHead(200, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
+    .end(JSON.stringify(value));
+}
+
+function fail(response: ServerResponse, status: number, message: string): void {
+  if (response.headersSent) return void response.destroy();
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }).end(`${message}\n`);
+}

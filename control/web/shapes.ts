@@ -1,0 +1,87 @@
+/** What the page asks the server for, as JSON. Imports nothing, since the browser's code is compiled with it. */
+
+/** GET api/live: server-sent events, one a second. */
+export interface Live {
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  /** How late the event loop of the process that serves the page was in the last second: 99th percentile, in milliseconds. */
+  readonly delay: number;
+  readonly nodes: readonly NodeState[];
+}
+
+export interface NodeState {
+  readonly name: string;
+  /** Why nothing else is known of it just now. */
+  readonly error?: string;
+  readonly version?: string;
+  readonly devices: readonly DeviceState[];
+  readonly uplinks: readonly UplinkState[];
+}
+
+export interface DeviceState {
+  readonly name: string;
+  readonly vni: number;
+  readonly mac: string;
+  readonly mtu: number;
+  readonly local: string;
+  readonly nic: string;
+  readonly port: number;
+  readonly uplink: string;
+  readonly reason: string;
+  readonly workers: number;
+  readonly entries: number;
+  readonly offload: string;
+  readonly tx: Counts;
+  readonly rx: Counts;
+  /** VTEPs that cannot be reached, and why. */
+  readonly unresolved: readonly { readonly dst: string; readonly reason: string }[];
+}
+
+export interface UplinkState {
+  readonly name: string;
+  readonly rx: Counts;
+}
+
+export interface Counts {
+  readonly packets: number;
+  readonly bytes: number;
+  /** By reason, those that are not zero. */
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+/** GET api/drops: what each reason means. */
+export interface DropText {
+  readonly name: string;
+  readonly meaning: string;
+  readonly advice: string;
+}
+
+/** GET api/fdb, api/neighbours, api/peers: ?node= &q= &offset= */
+export interface Page<Row> {
+  /** Rows that match. */
+  readonly total: number;
+  readonly offset: number;
+  readonly rows: readonly Row[];
+}
+
+export interface FdbRow {
+  readonly mac: string;
+  readonly dev: string;
+  readonly dst: string;
+  readonly state: string;
+}
+
+export interface NeighbourRow {
+  readonly address: string;
+  readonly dev: string;
+  readonly mac: string;
+  readonly state: string;
+}
+
+export interface PeerRow {
+  readonly address: string;
+  readonly dev: string;
+  readonly macs: number;
+  /** Why it cannot be reached; '' when it can. */
+  readonly reason: string;
+}

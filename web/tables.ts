@@ -1,0 +1,84 @@
+/** FDB, neighbours and peers of a node: searched by the server, shown by the page of 100 rows. */
+import type { Page } from '../control/web/shapes.ts';
+import { element } from './dom.js';
+
+const KINDS = {
+  fdb: { title: 'FDB', columns: { mac: 'MAC', dev: 'device', dst: 'VTEP', state: 'state' } },
+  neighbours: { title: 'Neighbours', columns: { address: 'address', dev: 'device', mac: 'MAC', state: 'state' } },
+  peers: { title: 'Peers', columns: { address: 'VTEP', dev: 'device', macs: 'MACs', reason: 'cannot be reached because' } },
+} as const;
+type Kind = keyof typeof KINDS;
+
+/** Milliseconds between the last letter of a search and its answer being asked for. */
+const PATIENCE = 200;
+
+export class TableView {
+  readonly #kind = element('select', { 'aria-label': 'Table' });
+  readonly #node = element('select', { 'aria-label': 'Node' });
+  readonly #query = element('input', { type: 'search', placeholder: 'search', 'aria-label': 'Search' });
+  readonly #result = element('div', { 'aria-live': 'polite' });
+  #offset = 0;
+  #timer = 0;
+  /** Answers come in any order: only the last one that was asked for counts. */
+  #asked = 0;
+
+  constructor(parent: HTMLElement) {
+    for (const [kind, { title }] of Object.entries(KINDS)) this.#kind.append(element('option', { value: kind }, title));
+    const form = element('form', { class: 'controls' }, this.#kind, this.#node, this.#query);
+    parent.append(form, this.#result);
+    form.addEventListener('submit', (event) => event.preventDefault());
+    form.addEventListener('input', () => {
+      this.#offset = 0;
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => void this.show(), PATIENCE);
+    });
+  }
+
+  setNodes(names: readonly string[]): void {
+    const known = [...this.#node.options].map(({ value }) => value);
+    if (known.join('\n') === names.join('\n')) return;
+    this.#node.replaceChildren(...names.map((name) => element('option', { value: name }, name)));
+    void this.show();
+  }
+
+  async show(): Promise<void> {
+    const asked = ++this.#asked;
+    const kind = this.#kind.value as Kind;
+    const search = new URLSearchParams({ node: this.#node.value, q: this.#query.value, offset: `${this.#offset}` });
+    const response = await fetch(`api/${kind}?${search}`);
+    if (asked !== this.#asked) return;
+    if (!response.ok) {
+      this.#result.replaceChildren(element('p', { class: 'trouble' }, await response.text()));
+      return;
+    }
+    this.#render(kind, (await response.json()) as Page<Record<string, string | number>>);
+  }
+
+  #render(kind: Kind, { total, offset, rows }: Page<Record<string, string | number>>): void {
+    const { columns } = KINDS[kind];
+    const head = element('tr', {}, ...Object.values(columns).map((title) => element('th', { scope: 'col' }, title)));
+    const body = rows.map((row) =>
+      element('tr', {}, ...Object.keys(columns).map((column) => element('td', {}, `${row[column] ?? ''}`))),
+    );
+    const last = offset + rows.length;
+    const text = total === 0 ? 'no rows' : `${offset + 1} to ${last} of ${total}`;
+    const step = (label: string, to: number, possible: boolean): HTMLButtonElement => {
+      const button = element('button', { type: 'button', disabled: !possible }, label);
+      button.addEventListener('click', () => {
+        this.#offset = to;
+        void this.show();
+      });
+      return button;
+    };
+    this.#result.replaceChildren(
+      element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...body))),
+      element(
+        'p',
+        { class: 'controls' },
+        step('previous', Math.max(0, offset - rows.length || 0), offset > 0),
+        element('span', {}, text),
+        step('next', last, last < total),
+      ),
+    );
+  }
+}
