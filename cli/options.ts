@@ -13,6 +13,7 @@ export interface Options {
   batch?: string;
   config?: string;
   outer?: string;
+  web?: string;
   without?: string;
   write?: string;
 }
@@ -38,6 +39,7 @@ const WITH_VALUE: Record<string, keyof Options> = {
   config: 'config',
   outer: 'outer',
   w: 'write',
+  web: 'web',
   without: 'without',
   write: 'write',
 };

@@ -163,7 +163,8 @@ async function runBatch(handlers: DaemonHandlers, given: unknown): Promise<Batch
   return results;
 }
 
-function runCommand(handlers: DaemonHandlers, command: string, args: unknown): unknown {
+/** Throws what the daemon says. */
+export function runCommand(handlers: DaemonHandlers, command: string, args: unknown): unknown {
   switch (command) {
     case 'status':
       return handlers.status();

@@ -1,12 +1,12 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { clear } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
-import { type Api, startApi } from './api.ts';
+import { type Api, runCommand, startApi } from './api.ts';
 import type { CaptureNames } from './capture/blocks.ts';
 import { Capture, type CaptureRequest } from './capture/capture.ts';
 import { cleanUp } from './cleanup.ts';
@@ -42,6 +42,8 @@ import { deviceStats, uplinkStats } from './stats.ts';
 import { UplinkSet } from './uplink-set.ts';
 import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
+import type { Node } from './web/nodes.ts';
+import type { Web } from './web/server.ts';
 import { deviceProblems } from './words.ts';
 
 export interface DaemonOptions {
@@ -49,6 +51,8 @@ export interface DaemonOptions {
   /** Capabilities of the kernel to do without, as `--without` names them. */
   readonly without: readonly string[];
   readonly log: (line: string) => void;
+  /** Where to serve the page, if at all. */
+  readonly web?: { readonly address: string; readonly port: number } | undefined;
 }
 
 const MAX_DEFAULT_WORKERS = 4;
@@ -93,6 +97,7 @@ export class Daemon implements DaemonHandlers {
   #followTimer: NodeJS.Timeout | undefined;
   #api: Api | undefined;
   #watch: Watch | undefined;
+  #web: Web | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -149,6 +154,7 @@ export class Daemon implements DaemonHandlers {
     // What an earlier daemon has pinned goes on until this one knows as much.
     for (const directory of pinDirectories(devices)) removePins(directory);
     this.#ready = true;
+    await this.#serveWeb();
     for (const link of await this.linkShow(null)) log(readyLine(link));
   }
 
@@ -163,6 +169,7 @@ export class Daemon implements DaemonHandlers {
     await this.#queue;
     const failures: string[] = [];
     for (const step of [
+      () => this.#web?.close(),
       () => this.#watch?.stop(),
       () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
@@ -181,6 +188,19 @@ export class Daemon implements DaemonHandlers {
       }
     }
     if (failures.length > 0) throw new Error(`not everything could be taken away: ${failures.join('; ')}`);
+  }
+
+  async #serveWeb(): Promise<void> {
+    const { web, log } = this.#options;
+    if (!web) return;
+    const node: Node = {
+      name: hostname(),
+      ask: async <T>(command: string, args?: unknown) => (await runCommand(this, command, args ?? {})) as T,
+    };
+    // Only who wants a page pays for what it takes.
+    const { startWeb } = await import('./web/server.ts');
+    this.#web = await startWeb({ ...web, nodes: [node], token: process.env.UVXLAN_WEB_TOKEN });
+    log(`the page is at ${this.#web.url}`);
   }
 
   /** Makes a worker fail once, for tests of recovery. */

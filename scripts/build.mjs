@@ -1,7 +1,16 @@
 // npm run build: TypeScript and AssemblyScript to dist/. What is deleted here is deleted there.
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { fingerprint, isAssemblyScript, pages, root, typescript } from './sources.mjs';
 

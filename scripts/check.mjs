@@ -15,7 +15,8 @@ function node(...args) {
 
 const checks = {
   'format and lint': () => node('node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '.'),
-  types: () => ['.', 'web'].every((project) => node('node_modules/typescript/bin/tsc', '--noEmit', '--project', project)),
+  types: () =>
+    ['.', 'web'].every((project) => node('node_modules/typescript/bin/tsc', '--noEmit', '--project', project)),
   'import directions': () => {
     const found = violations();
     for (const line of found) console.error(line);

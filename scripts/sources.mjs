@@ -35,7 +35,14 @@ export function isAssemblyScript(file) {
 /** A digest of all that the build's result depends on. */
 export function fingerprint() {
   const hash = createHash('sha256');
-  for (const file of [...typescript(), ...pages, 'tsconfig.json', 'web/tsconfig.json', 'package-lock.json', 'scripts/build.mjs']) {
+  for (const file of [
+    ...typescript(),
+    ...pages,
+    'tsconfig.json',
+    'web/tsconfig.json',
+    'package-lock.json',
+    'scripts/build.mjs',
+  ]) {
     hash.update(`${file}\0`).update(readFileSync(`${root}${file}`));
   }
   return hash.digest('hex');

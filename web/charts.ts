@@ -50,8 +50,13 @@ export class Charts {
   #add(title: string, names: readonly string[], format: (value: number) => string): void {
     const figure = element('figure', {}, element('figcaption', {}, title));
     this.#parent.append(figure);
-    const colours = ['--out', '--in', '--drop'].map((name) => getComputedStyle(document.documentElement).getPropertyValue(name));
-    const axis = { stroke: getComputedStyle(document.documentElement).getPropertyValue('--quiet'), grid: { stroke: '#8883' } };
+    const colours = ['--out', '--in', '--drop'].map((name) =>
+      getComputedStyle(document.documentElement).getPropertyValue(name),
+    );
+    const axis = {
+      stroke: getComputedStyle(document.documentElement).getPropertyValue('--quiet'),
+      grid: { stroke: '#8883' },
+    };
     const data: number[][] = [[], ...names.map(() => [])];
     const plot = new Plot(
       {

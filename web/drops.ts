@@ -10,7 +10,10 @@ interface Row {
 
 export function listDrops(live: Live, texts: ReadonlyMap<string, DropText>): Child[] {
   const rows: Row[] = live.nodes.flatMap(({ name: node, devices, uplinks }) => [
-    ...devices.flatMap(({ name, tx, rx }) => [...rowsOf(`${node} ${name}`, tx.drops), ...rowsOf(`${node} ${name}`, rx.drops)]),
+    ...devices.flatMap(({ name, tx, rx }) => [
+      ...rowsOf(`${node} ${name}`, tx.drops),
+      ...rowsOf(`${node} ${name}`, rx.drops),
+    ]),
     ...uplinks.flatMap(({ name, rx }) => rowsOf(`${node} ${name}`, rx.drops)),
   ]);
   if (rows.length === 0) return [element('p', {}, 'Nothing was dropped.')];

@@ -18,7 +18,8 @@ export function ratesBetween(before: Live | undefined, now: Live): Map<string, D
   if (!before) return rates;
   const seconds = Math.max(0.001, (now.time - before.time) / 1000);
   const known = new Map<string, DeviceState>();
-  for (const { name, devices } of before.nodes) for (const device of devices) known.set(`${name} ${device.name}`, device);
+  for (const { name, devices } of before.nodes)
+    for (const device of devices) known.set(`${name} ${device.name}`, device);
   for (const { name, devices } of now.nodes) {
     for (const device of devices) {
       const last = known.get(`${name} ${device.name}`);

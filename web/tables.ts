@@ -5,7 +5,10 @@ import { element } from './dom.js';
 const KINDS = {
   fdb: { title: 'FDB', columns: { mac: 'MAC', dev: 'device', dst: 'VTEP', state: 'state' } },
   neighbours: { title: 'Neighbours', columns: { address: 'address', dev: 'device', mac: 'MAC', state: 'state' } },
-  peers: { title: 'Peers', columns: { address: 'VTEP', dev: 'device', macs: 'MACs', reason: 'cannot be reached because' } },
+  peers: {
+    title: 'Peers',
+    columns: { address: 'VTEP', dev: 'device', macs: 'MACs', reason: 'cannot be reached because' },
+  },
 } as const;
 type Kind = keyof typeof KINDS;
 
@@ -71,7 +74,11 @@ export class TableView {
       return button;
     };
     this.#result.replaceChildren(
-      element('div', { class: 'scroll' }, element('table', {}, element('thead', {}, head), element('tbody', {}, ...body))),
+      element(
+        'div',
+        { class: 'scroll' },
+        element('table', {}, element('thead', {}, head), element('tbody', {}, ...body)),
+      ),
       element(
         'p',
         { class: 'controls' },

@@ -22,14 +22,24 @@ export function drawTopology(live: Live, rates: ReadonlyMap<string, DeviceRates>
   });
 }
 
-function drawDevice(node: string, device: DeviceState, rates: DeviceRates | undefined, peers: readonly PeerRow[]): Element {
+function drawDevice(
+  node: string,
+  device: DeviceState,
+  rates: DeviceRates | undefined,
+  peers: readonly PeerRow[],
+): Element {
   const shown = peers.slice(0, MOST_PEERS);
   const height = Math.max(2, shown.length + (peers.length > MOST_PEERS ? 1 : 0)) * ROW + 30;
   const middle = height / 2;
   const flow = rates ? `out ${bitRate(rates.tx.bytes)}, in ${bitRate(rates.rx.bytes)}` : '';
   const label = `${node}, ${device.name}: VNI ${device.vni}, ${device.local}, ${peers.length} VTEPs${flow && `, ${flow}`}`;
   const busy = rates !== undefined && rates.tx.packets + rates.rx.packets > 0;
-  const picture = svg('svg', { viewBox: `0 0 ${WIDTH} ${height}`, role: 'img', 'aria-label': label, class: 'topology' });
+  const picture = svg('svg', {
+    viewBox: `0 0 ${WIDTH} ${height}`,
+    role: 'img',
+    'aria-label': label,
+    class: 'topology',
+  });
   picture.append(
     svg('rect', { x: 4, y: middle - 40, width: 190, height: 80, rx: 8, class: 'box' }),
     words(99, middle - 18, device.name, 'strong'),
@@ -68,7 +78,11 @@ export function describeDevices(live: Live): Child[] {
         ['FDB', `${device.entries} entries, ${device.workers} workers`],
         ...device.unresolved.map(({ dst, reason }): [string, string] => [`cannot reach ${dst}`, reason]),
       ];
-      const list = element('dl', {}, ...facts.flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, value)]));
+      const list = element(
+        'dl',
+        {},
+        ...facts.flatMap(([name, value]) => [element('dt', {}, name), element('dd', {}, value)]),
+      );
       return element('details', {}, element('summary', {}, `${node.name} · ${device.name}`), list);
     }),
   );

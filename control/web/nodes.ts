@@ -1,6 +1,6 @@
 /** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
-import type { LinkRecord, NeighRecord, StatsRecord } from '../protocol.ts';
-import type { FdbRecord } from '../protocol.ts';
+import type { NeighRecord } from '../neigh-words.ts';
+import type { FdbRecord, LinkRecord, StatsRecord } from '../protocol.ts';
 import type { Counts, DeviceState, FdbRow, NeighbourRow, NodeState, Page, PeerRow } from './shapes.ts';
 
 /** A daemon, however it is reached. */
@@ -26,7 +26,12 @@ export async function nodeState(node: Node): Promise<NodeState> {
     return {
       name: node.name,
       version,
-      devices: links.map((link) => deviceState(link, stats.find(({ ifname }) => ifname === link.ifname))),
+      devices: links.map((link) =>
+        deviceState(
+          link,
+          stats.find(({ ifname }) => ifname === link.ifname),
+        ),
+      ),
       uplinks: uplinks.map(({ ifname, rx }) => ({ name: ifname, rx: counts(rx) })),
     };
   } catch (error) {
@@ -39,7 +44,15 @@ function deviceState(link: LinkRecord, stats: StatsRecord | undefined): DeviceSt
   const { uplink, reason, workers, fdb_entries, unresolved, offload } = link.uvxlan;
   const nothing = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };
   return {
-    ...{ name: link.ifname, vni: id, mac: link.address, mtu: link.mtu, local: local ?? local6 ?? '', nic: nic ?? '', port },
+    ...{
+      name: link.ifname,
+      vni: id,
+      mac: link.address,
+      mtu: link.mtu,
+      local: local ?? local6 ?? '',
+      nic: nic ?? '',
+      port,
+    },
     ...{ uplink, reason, workers, entries: fdb_entries },
     offload: offload ? `send ${text(offload.send)}, receive ${text(offload.receive)}` : 'off',
     tx: counts(stats?.tx ?? nothing),

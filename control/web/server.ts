@@ -118,15 +118,26 @@ class Site {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
     response.on('error', () => {}); // a client that goes away
     if (request.method !== 'GET' && request.method !== 'HEAD') {
-      return fail(response, 405, 'the page only reads: GET and HEAD');
+      fail(response, 405, 'the page only reads: GET and HEAD');
+      return;
     }
-    if (!this.#isOurHost(request.headers.host)) return fail(response, 421, 'this host name is not served here');
-    const url = new URL(request.url ?? '/', 'http://page');
-    if (!this.#isAllowed(request, url)) return fail(response, 401, "a token is needed: open the address that the daemon's log has");
+    if (!this.#isOurHost(request.headers.host)) {
+      fail(response, 421, 'this host name is not served here');
+      return;
+    }
+    const url = parseUrl(request.url ?? '/');
+    if (!url) {
+      fail(response, 400, 'the address is not one');
+      return;
+    }
+    if (!this.#isAllowed(request, url)) {
+      fail(response, 401, "a token is needed: open the address that the daemon's log has");
+      return;
+    }
     const token = url.searchParams.get('token');
-    if (token !== null) {
+    if (token !== null && this.#secret !== undefined) {
       // From now on the token travels in a cookie, and not in what is copied or logged.
-      response.setHeader('set-cookie', `${COOKIE}=${token}; HttpOnly; SameSite=Strict; Path=/`);
+      response.setHeader('set-cookie', `${COOKIE}=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`);
       response.writeHead(303, { location: url.pathname }).end();
       return;
     }
@@ -173,7 +184,10 @@ class Site {
   #isAllowed(request: IncomingMessage, url: URL): boolean {
     if (this.#secret === undefined) return true;
     const cookie = request.headers.cookie?.match(new RegExp(`(?:^|; )${COOKIE}=([^;]*)`))?.[1];
-    const given = url.searchParams.get('token') ?? cookie ?? request.headers.authorization?.replace(/^Bearer /, '');
+    const given =
+      url.searchParams.get('token') ??
+      (cookie && decoded(cookie)) ??
+      request.headers.authorization?.replace(/^Bearer /, '');
     return given !== undefined && isSame(given, this.#secret);
   }
 }
@@ -184,6 +198,22 @@ function isSame(given: string, secret: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
+function parseUrl(path: string): URL | undefined {
+  try {
+    return new URL(`http://page${path}`);
+  } catch {
+    return undefined;
+  }
+}
+
+function decoded(cookie: string): string {
+  try {
+    return decodeURIComponent(cookie);
+  } catch {
+    return cookie;
+  }
+}
+
 function json(response: ServerResponse, value: unknown): void {
   response
     .writeHead(200, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
@@ -191,6 +221,11 @@ function json(response: ServerResponse, value: unknown): void {
 }
 
 function fail(response: ServerResponse, status: number, message: string): void {
-  if (response.headersSent) return void response.destroy();
-  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }).end(`${message}\n`);
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  response
+    .writeHead(status, { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' })
+    .end(`${message}\n`);
 }
