@@ -123,8 +123,8 @@ function infoText(info: VxlanInfo): string {
     `${info.df === 'unset' ? '' : ` df ${info.df}`}${item('flowlabel', info.label)} ageing ${info.ageing || 'none'}` +
     `${item('maxaddr', info.limit)}${switched('udpcsum', info.udp_csum)}` +
     `${switched('udp6zerocsumtx', info.udp_zero_csum6_tx)}${switched('udp6zerocsumrx', info.udp_zero_csum6_rx)}` +
-    `${flag('gbp', info.gbp)}${info.localbypass ? '' : ' nolocalbypass'}` +
-    `${info.reserved_bits === DEFAULT_RESERVED_BITS ? '' : ` reserved_bits ${info.reserved_bits}`}`
+    `${flag('gbp', info.gbp)}${info.localbypass === false ? ' nolocalbypass' : ''}` +
+    `${(info.reserved_bits ?? DEFAULT_RESERVED_BITS) === DEFAULT_RESERVED_BITS ? '' : ` reserved_bits ${info.reserved_bits}`}`
   );
 }
 

@@ -46,8 +46,8 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   workers    threads of the daemon, one for each core up to 4 when not given; of several devices the most counts
 Options:
   --config FILE     devices and static FDB entries, see examples/
-  --web ADDR:PORT   a page that shows what happens, 127.0.0.1:8443 say; on other addresses than loopback it asks for a token, which
-                    the log has, or the environment as UVXLAN_WEB_TOKEN
+  --web ADDR:PORT   a page that shows what happens, 127.0.0.1:8443 say; on other addresses than loopback it asks
+                    for a token, which the log has, or the environment as UVXLAN_WEB_TOKEN
   --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say
 Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or the configuration are wrong.`;
 

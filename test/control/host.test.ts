@@ -109,7 +109,7 @@ test('reads neighbours with their states and who set them', { skip }, async (t) 
   const found = ['192.0.2.60', '192.0.2.61', '192.0.2.62'].map((ip) =>
     neighbours.find(({ address }) => address === ip),
   );
-  const base = { dev: 'eth0', managed: false, externallyLearned: false, protocol: undefined };
+  const base = { dev: 'eth0', managed: false, externallyLearned: false, isRouter: false, protocol: undefined };
   assert.deepEqual(found, [
     { ...base, address: '192.0.2.60', mac: '02:00:00:00:00:60', state: 'PERMANENT' },
     { ...base, address: '192.0.2.61', mac: '02:00:00:00:00:61', state: 'NOARP' },

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import test, { type TestContext } from 'node:test';
+import { type Node, Tables } from '../../../control/web/nodes.ts';
+import { parseListen, startWeb } from '../../../control/web/server.ts';
+import type { FdbRow, Live, Page, PeerRow } from '../../../control/web/shapes.ts';
+
+const RECORDS = Array.from({ length: 250 }, (_, i) => ({
+  mac: `02:00:00:00:00:${i.toString(16).padStart(2, '0')}`,
+  ifname: i % 2 ? 'vx1' : 'vx2',
+  dst: `192.0.2.${1 + (i % 5)}`,
+  flags: ['self'],
+  state: 'permanent',
+}));
+const LINK = { uvxlan: { unresolved: [{ dst: '192.0.2.3', reason: 'no route' }] }, ifname: 'vx1' };
+
+/** A daemon that counts what it is asked. */
+class FakeNode implements Node {
+  readonly name = 'left';
+  readonly asked: string[] = [];
+  failure: string | undefined;
+
+  async ask<T>(command: string): Promise<T> {
+    this.asked.push(command);
+    if (this.failure) throw new Error(this.failure);
+    const answers: Record<string, unknown> = {
+      'fdb show': RECORDS,
+      'link show': [LINK],
+      stats: [],
+      status: { version: '0.1.0' },
+    };
+    return answers[command] as T;
+  }
+}
+
+async function serve(t: TestContext, address = '127.0.0.1', token?: string): Promise<{ url: string; node: FakeNode }> {
+  const node = new FakeNode();
+  const web = await startWeb({ address, port: 0, nodes: [node], token });
+  t.after(() => web.close());
+  return { url: web.url, node };
+}
+
+test('what to listen on', () => {
+  assert.deepEqual(parseListen('127.0.0.1:8443'), { address: '127.0.0.1', port: 8443 });
+  assert.deepEqual(parseListen('[::1]:0'), { address: '::1', port: 0 });
+  for (const wrong of ['8443', 'localhost:8443', '127.0.0.1', '127.0.0.1:65536', '::1:80', '', '127.0.0.1:']) {
+    assert.throws(() => parseListen(wrong), /is not ADDRESS:PORT/, wrong);
+  }
+});
+
+test('serves its files with headers that keep others out', async (t) => {
+  const { url } = await serve(t);
+  let bytes = 0;
+  for (const path of [
+    '',
+    'main.js',
+    'style.css',
+    'uplot.css',
+    'uplot.js',
+    'charts.js',
+    'dom.js',
+    'drops.js',
+    'rates.js',
+    'tables.js',
+    'topology.js',
+  ]) {
+    const response = await fetch(url + path);
+    assert.equal(response.status, 200, path);
+    assert.match(response.headers.get('content-security-policy')!, /default-src 'none'; script-src 'self';/);
+    assert.equal(response.headers.get('x-content-type-options'), 'nosniff');
+    bytes += (await response.arrayBuffer()).byteLength;
+  }
+  assert.ok(bytes < 200_000, `the first view has ${bytes} bytes`);
+});
+
+test('refuses all but reading, unknown paths and names, and nonsense', async (t) => {
+  const { url } = await serve(t);
+  assert.equal((await fetch(url, { method: 'POST', body: 'x' })).status, 405);
+  for (const path of [
+    '../package.json',
+    '%2e%2e/package.json',
+    'api',
+    'api/fdb',
+    'api/fdb?node=other',
+    '//',
+    '?token=a%0d%0ab',
+  ]) {
+    const { status } = await fetch(url + path);
+    assert.ok(
+      [200, 400, 404].includes(status) && (status !== 200 || path.startsWith('?') || path === '//'),
+      `${path} ${status}`,
+    );
+  }
+  assert.equal((await fetch(`${url}api/fdb?node=left&offset=-1`)).status, 400);
+  const status = await new Promise((resolve) => {
+    request(url, { headers: { host: 'evil.example' } }, (response) => resolve(response.resume().statusCode)).end();
+  });
+  assert.equal(status, 421, 'a name that leads here by DNS rebinding');
+});
+
+test('asks for a token on other addresses than loopback', async (t) => {
+  const { url } = await serve(t, '0.0.0.0', 'right');
+  const at = url.replace('0.0.0.0', '127.0.0.1').replace('?token=right', '');
+  assert.match(url, /\?token=right$/);
+  assert.equal((await fetch(at)).status, 401);
+  assert.equal((await fetch(`${at}api/drops?token=wrong`)).status, 401);
+  assert.equal((await fetch(at, { headers: { cookie: 'uvxlan_token=wrong' } })).status, 401);
+  const first = await fetch(`${at}?token=right`, { redirect: 'manual' });
+  assert.equal(first.status, 303);
+  const cookie = first.headers.get('set-cookie')!;
+  assert.match(cookie, /^uvxlan_token=right; HttpOnly; SameSite=Strict/);
+  assert.equal((await fetch(`${at}api/drops`, { headers: { cookie: cookie.split(';')[0] } })).status, 200);
+  assert.equal((await fetch(`${at}api/drops`, { headers: { authorization: 'Bearer right' } })).status, 200);
+});
+
+test('asks a node once a second, however many pages are open, and says what does not work', async (t) => {
+  const { url, node } = await serve(t);
+  const controller = new AbortController();
+  t.after(() => controller.abort());
+  const first = async (): Promise<Live> => {
+    const response = await fetch(`${url}api/live`, { signal: controller.signal });
+    const decoder = new TextDecoder();
+    let text = '';
+    for await (const chunk of response.body!) {
+      text += decoder.decode(chunk);
+      const data = /^data: (.*)$/m.exec(text);
+      if (data) return JSON.parse(data[1]) as Live;
+    }
+    throw new Error('the stream ended');
+  };
+  const lives = await Promise.all([first(), first(), first()]);
+  assert.ok(lives.every(({ nodes }) => nodes[0].name === 'left'));
+  assert.ok(node.asked.filter((command) => command === 'stats').length <= 3);
+  node.failure = 'the daemon is gone';
+  assert.equal((await fetch(`${url}api/neighbours?node=left`)).status, 503);
+});
+
+test('tables are searched and paged', async () => {
+  const node = new FakeNode();
+  let now = 0;
+  const tables = new Tables(node, () => now);
+  const first: Page<FdbRow> = await tables.fdb('', 0);
+  assert.deepEqual([first.total, first.rows.length, first.rows[0].mac], [250, 100, RECORDS[0].mac]);
+  const last = await tables.fdb('', 200);
+  assert.deepEqual([last.total, last.rows.length, last.rows[0].mac], [250, 50, RECORDS[200].mac]);
+  const found = await tables.fdb('VX1 192.0.2.3', 10);
+  assert.deepEqual([found.total, found.rows.length], [25, 15]);
+  assert.ok(found.rows.every(({ dev, dst }) => dev === 'vx1' && dst === '192.0.2.3'));
+  assert.deepEqual(node.asked, ['fdb show'], 'asked once for all of it');
+  now = 10_000;
+  const peers: Page<PeerRow> = await tables.peers('', 0);
+  assert.equal(peers.total, 10);
+  assert.deepEqual(
+    peers.rows.find(({ dev, address }) => dev === 'vx1' && address === '192.0.2.3'),
+    { address: '192.0.2.3', dev: 'vx1', macs: 25, reason: 'no route' },
+  );
+});
