@@ -75,8 +75,6 @@ export interface UdpTunnelTask {
   readonly eventfd: number;
   /** Of the peers. */
   readonly port: number;
-  /** The TUN device's address, from which it complains: big-endian. */
-  readonly address: number;
   /** One for each of UDP_COUNTERS. */
   readonly counters: SharedArrayBuffer;
 }
@@ -116,14 +114,11 @@ export function decrementTtl(bytes: Uint8Array, ip: number): boolean {
   return true;
 }
 
-/** Writes "network unreachable" about the packet at `ip` to `to`; returns its length, 0 where nothing may be said (RFC 1122, 3.2.2). */
-export function writeNetUnreachable(
-  bytes: Uint8Array,
-  to: number,
-  ip: number,
-  length: number,
-  address: number,
-): number {
+/**
+ * Writes "network unreachable" about the packet at `ip` to `to`; returns its length, 0 where nothing may be said (RFC 1122, 3.2.2). It comes
+ * from where the packet was to go: from an address of this host the kernel would not take it off a device (fib_validate_source).
+ */
+export function writeNetUnreachable(bytes: Uint8Array, to: number, ip: number, length: number): number {
   if (bytes[ip + IPV4_PROTOCOL] === PROTOCOL_ICMP) return 0;
   if ((get16(bytes, ip + IPV4_FRAGMENT) & IPV4_FRAGMENT_OFFSET) !== 0) return 0;
   const quoted = Math.min(length, ipv4HeaderLength(bytes, ip) + 8);
@@ -135,7 +130,7 @@ export function writeNetUnreachable(
   put16(bytes, to + IPV4_ID, 0);
   bytes[to + IPV4_TTL] = ICMP_TTL;
   bytes[to + IPV4_PROTOCOL] = PROTOCOL_ICMP;
-  put32(bytes, to + IPV4_SOURCE, address);
+  bytes.copyWithin(to + IPV4_SOURCE, ip + IPV4_DESTINATION, ip + IPV4_DESTINATION + 4);
   bytes.copyWithin(to + IPV4_DESTINATION, ip + IPV4_SOURCE, ip + IPV4_SOURCE + 4);
   fillIpv4Checksum(bytes, to);
   bytes[icmp + ICMP_TYPE] = ICMP_UNREACHABLE;
@@ -204,7 +199,7 @@ class UdpTunnel {
     const peer = this.#routes.find(get32(bytes, at + IPV4_DESTINATION));
     if (peer === 0) {
       this.#counters[TX_NO_ROUTE]++;
-      const answer = writeNetUnreachable(bytes, this.#scratch, at, length, this.#task.address);
+      const answer = writeNetUnreachable(bytes, this.#scratch, at, length);
       if (answer > 0) libc.write(this.#task.tun, this.#address + this.#scratch, answer);
       return true;
     }

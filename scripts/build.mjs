@@ -32,6 +32,7 @@ export function build() {
   for (const file of pages) copyFileSync(`${root}${file}`, `${root}dist/${file}`);
   prune(new Set(sources));
   for (const name of ['main', 'cni']) executable(`${root}dist/cli/${name}.js`);
+  manual();
   writeFileSync(stamp, built);
 }
 
@@ -47,6 +48,13 @@ function assemblyScript(file) {
     ...[file, '--outFile', wasm, '-O3', '--runtime', 'stub', '--enable', 'simd', '--enable', 'threads'],
     ...['--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536'],
   );
+}
+
+/** `man uvxlan`, from the help texts. */
+function manual() {
+  const page = execFileSync(process.execPath, [`${root}dist/cli/main.js`, 'completion', 'man']);
+  mkdirSync(`${root}dist/man`, { recursive: true });
+  writeFileSync(`${root}dist/man/uvxlan.1`, page);
 }
 
 function node(script, ...args) {

@@ -1,19 +1,44 @@
 import { hostname } from 'node:os';
 import { UsageError } from '../words.ts';
 import type { Flags } from './flags.ts';
+import type { PerFamily } from './lease.ts';
 import type { Source } from './source.ts';
+import { readSubnetEnv } from './subnet-env.ts';
 
 /** Where the flags say that the cluster keeps its state: a file, the Kubernetes API, or as flanneld without a word etcd. Throws UsageError. */
 export async function openSource(flags: Flags, log: (line: string) => void): Promise<Source> {
-  const file = flags.text('config');
-  if (file !== '') {
-    const { FileSource } = await import('./file-source.ts');
-    return new FileSource({ file, node: nodeName(flags), log });
-  }
-  throw new UsageError('etcd and the Kubernetes API are not there yet in uvxlan: give --config FILE');
+  if (flags.text('config') !== '') return openFile(flags, log);
+  if (flags.flag('kube-subnet-mgr')) throw new UsageError('--kube-subnet-mgr is not there yet in uvxlan');
+  return openEtcd(flags, log);
 }
 
-/** Kubernetes gives the name to pods as NODE_NAME (the downward API). */
-function nodeName(flags: Flags): string {
-  return flags.text('node-name') || process.env.NODE_NAME || hostname();
+async function openFile(flags: Flags, log: (line: string) => void): Promise<Source> {
+  const { FileSource } = await import('./file-source.ts');
+  const node = flags.text('node-name') || process.env.NODE_NAME || hostname();
+  return new FileSource({ file: flags.text('config'), node, log });
+}
+
+async function openEtcd(flags: Flags, log: (line: string) => void): Promise<Source> {
+  const { EtcdSource } = await import('./etcd-source.ts');
+  return new EtcdSource({
+    endpoints: flags.text('etcd-endpoints').split(','),
+    prefix: flags.text('etcd-prefix'),
+    caFile: flags.text('etcd-cafile') || undefined,
+    certFile: flags.text('etcd-certfile') || undefined,
+    keyFile: flags.text('etcd-keyfile') || undefined,
+    username: flags.text('etcd-username') || undefined,
+    password: flags.text('etcd-password') || undefined,
+    renewMargin: flags.number('subnet-lease-renew-margin', 1, 24 * 60 - 1) * 60_000,
+    previousSubnets: previousSubnets(flags.text('subnet-file')),
+    log,
+  });
+}
+
+/** What this node had before, and would like to have again: its pods have addresses of it. */
+function previousSubnets(subnetFile: string): PerFamily<string> {
+  try {
+    return readSubnetEnv(subnetFile).subnet;
+  } catch {
+    return { ipv4: null, ipv6: null };
+  }
 }

@@ -11,7 +11,6 @@ import { TAP_ALIAS } from '../device.ts';
 import { Host } from '../host.ts';
 import { CommandError } from '../protocol.ts';
 import type { Backend, Overlay, Wish } from './backend.ts';
-import { tunnelAddress } from './host-table.ts';
 import type { PerFamily } from './lease.ts';
 import type { NetConf, UdpBackend } from './net-conf.ts';
 
@@ -23,8 +22,8 @@ interface Running {
   readonly worker: Worker;
   readonly fds: readonly number[];
   readonly eventfd: number;
-  /** What the sockets and complaints depend on. */
-  readonly place: string;
+  /** What the socket is bound to. */
+  readonly local: string;
   readonly ended: Promise<unknown>;
 }
 
@@ -51,19 +50,17 @@ export class UdpOverlay implements Backend {
   async keepDevices(wish: Wish): Promise<string[]> {
     const { external, own } = wish;
     const local = external.address.ipv4;
-    const share = own.ipv4;
-    if (local === null || share === null) throw new Error('the backend udp is for IPv4: the cluster has none');
+    if (local === null || own.ipv4 === null) throw new Error('the backend udp is for IPv4: the cluster has none');
     const mtu = this.mtu(wish);
     const link = await this.#host.link(DEVICE);
-    const place = `${local} ${tunnelAddress(share.subnet)}`;
     const made: string[] = [];
-    if (!link || this.#running?.place !== place) {
+    if (!link || this.#running?.local !== local) {
       if (link && link.alias !== TAP_ALIAS) {
         const advice = `if nothing uses it any more, remove it: ip link del ${DEVICE}`;
         throw new CommandError(`${DEVICE}: a device of that name exists that is not uvxlan's; ${advice}`, 'EEXIST');
       }
       await this.stop();
-      this.#running = this.#start(local, tunnelAddress(share.subnet), place);
+      this.#running = this.#start(local);
       made.push(`device ${DEVICE}`);
     }
     if (!link || link.mtu !== mtu) {
@@ -108,7 +105,7 @@ export class UdpOverlay implements Backend {
     if (counts.length > 0) this.#log(`${DEVICE}: ${counts.map(([name, count]) => `${name} ${count}`).join(', ')}`);
   }
 
-  #start(local: string, address: string, place: string): Running {
+  #start(local: string): Running {
     const { port } = this.#conf;
     const fds: number[] = [];
     try {
@@ -123,7 +120,6 @@ export class UdpOverlay implements Backend {
         socket,
         eventfd,
         port,
-        address: addressWord(address),
         counters: this.#counters,
       };
       const worker = new Worker(new URL('../../dataplane/udp-tunnel.js', import.meta.url), {
@@ -134,7 +130,7 @@ export class UdpOverlay implements Backend {
         this.#log(`${DEVICE}: its thread failed and is started again: ${error.stack ?? error.message}`);
         if (this.#running?.worker === worker) this.#abandon();
       });
-      return { worker, fds, eventfd, place, ended: new Promise((resolve) => worker.once('exit', resolve)) };
+      return { worker, fds, eventfd, local, ended: new Promise((resolve) => worker.once('exit', resolve)) };
     } catch (error) {
       for (const fd of fds) libc.close(fd);
       throw error;

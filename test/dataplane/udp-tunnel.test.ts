@@ -66,11 +66,11 @@ test('the peer is the one whose subnet has the destination', () => {
 
 test('network unreachable quotes the header and 8 bytes, to the sender', () => {
   const bytes = packet();
-  const length = writeNetUnreachable(bytes, 64, 8, 28, word(10, 244, 1, 0));
+  const length = writeNetUnreachable(bytes, 64, 8, 28);
   assert.equal(length, 56);
   const text = Buffer.from(bytes.subarray(64, 64 + length)).toString('hex');
   const quoted = Buffer.from(bytes.subarray(8, 36)).toString('hex');
-  assert.match(text, new RegExp(`^45000038000000000801....0af401000af401020300....00000000${quoted}$`));
+  assert.match(text, new RegExp(`^45000038000000000801....0af402030af401020300....00000000${quoted}$`));
   assert.ok(ipv4IsWhole(bytes, 64, length));
   assert.equal(sum(bytes, 64, 20), 0xffff);
   assert.equal(sum(bytes, 84, 36), 0xffff);
@@ -78,9 +78,9 @@ test('network unreachable quotes the header and 8 bytes, to the sender', () => {
 });
 
 test('nothing is said of ICMP, or of a later fragment', () => {
-  assert.equal(writeNetUnreachable(packet({ protocol: 1 }), 64, 8, 28, 1), 0);
+  assert.equal(writeNetUnreachable(packet({ protocol: 1 }), 64, 8, 28), 0);
   const later = packet();
   later[8 + 7] = 1;
-  assert.equal(writeNetUnreachable(later, 64, 8, 28, 1), 0);
+  assert.equal(writeNetUnreachable(later, 64, 8, 28), 0);
   assert.equal(later[8 + IPV4_CHECKSUM + 1], packet()[8 + IPV4_CHECKSUM + 1]);
 });
