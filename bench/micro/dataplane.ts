@@ -3,6 +3,7 @@
  * costs that stands for the system calls is part of all of them.
  */
 import assert from 'node:assert/strict';
+import { DEVICE_FLAGS, LEARNING, VTEP_KNOWN, VTEP_STRICT } from '../../dataplane/device.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
 import { Worker } from '../../dataplane/worker.ts';
 import {
@@ -33,6 +34,7 @@ function makeCase(
   from: 'tap' | 'uplink',
   packets: readonly Uint8Array[],
   copies = 1,
+  flags = 0,
 ): Case {
   const rig = new Rig();
   const worker = new Worker(0, rig.shared);
@@ -41,6 +43,9 @@ function makeCase(
   worker.addFrameUplink(uplinkSpec(offloads), from === 'uplink' ? source : sink);
   worker.addDevice({ index: 0, vni: VNI, uplink: 0, tap: -1, mergeUdp: true }, from === 'tap' ? source : sink);
   rig.entry(0, -1, ...Array.from({ length: copies }, (_, i) => rig.vtep(`192.0.2.${2 + i}`)));
+  // The sender of the packets, and the MAC in them.
+  rig.entry(0, 1, rig.vtep('10.0.0.1'));
+  rig.records[DEVICE_FLAGS] = flags;
   const batch = packets[0].length > 10_000 ? LARGE_BATCH : BATCH;
   const turn = () => {
     source.refill(batch);
@@ -98,6 +103,12 @@ function wholeFromNetwork(): Uint8Array {
   return packet(outerFrame(vxlan(VNI, tcp.subarray(12)), PORT), vnet, true);
 }
 
+const trainOf64 = train(Array.from({ length: 64 }, () => udp(64)));
+/** MACs that are reported again and again: in the benchmark nobody learns them. */
+const strangers = Array.from({ length: 64 }, (_, i) =>
+  outer(frame({ protocol: 'udp', payload: payload(64), from: 10 + i })),
+);
+
 export const dataplaneCases: readonly (() => Case)[] = [
   makePortCase,
   () => makeCase('encap 64 B, one by one', SINGLE, 'tap', [unfinished(udp(64))]),
@@ -110,7 +121,12 @@ export const dataplaneCases: readonly (() => Case)[] = [
   () => makeCase('encap 60 kB TCP, cut, one by one', SINGLE, 'tap', [tcp]),
   () => makeCase('decap 64 B, checksum verified', WHOLE, 'uplink', [outer(udp(64), 2)]),
   () => makeCase('decap 64 B', WHOLE, 'uplink', [outer(udp(64))]),
-  () => makeCase('decap 64 B, in trains', WHOLE, 'uplink', [train(Array.from({ length: 64 }, () => udp(64)))]),
+  () => makeCase('decap 64 B, in trains', WHOLE, 'uplink', [trainOf64]),
+  () => makeCase('decap 64 B, learning', WHOLE, 'uplink', [outer(udp(64))], 1, LEARNING),
+  () => makeCase('decap 64 B, verified, learning', WHOLE, 'uplink', [outer(udp(64), 2)], 1, LEARNING),
+  () => makeCase('decap 64 B, in trains, learning', WHOLE, 'uplink', [trainOf64], 1, LEARNING),
+  () => makeCase('decap 64 B, learning, 64 MACs', WHOLE, 'uplink', strangers, 1, LEARNING),
+  () => makeCase('decap 64 B, vtep-filter strict', WHOLE, 'uplink', [outer(udp(64))], 1, VTEP_KNOWN | VTEP_STRICT),
   () => makeCase('decap 1400 B, checksum verified', WHOLE, 'uplink', [outer(udp(1400), 2)]),
   () => makeCase('decap 1400 B', WHOLE, 'uplink', [outer(udp(1400))]),
   () => makeCase('decap TCP in trains, merged', WHOLE, 'uplink', [train(onWire(tcp))]),
