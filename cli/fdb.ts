@@ -4,13 +4,13 @@ import { type DaemonCommand, runCommand } from './client.ts';
 import { matchCommand, type Options, takeOptions } from './options.ts';
 import { print, printJson } from './output.ts';
 
-export const HELP = `Usage: uvxlan fdb { add | append | replace | del } MAC dev DEV dst ADDRESS
-                  [ port PORT ] [ vni VNI ] [ via NIC ] [ self ] [ permanent | static | dynamic ]
+export const HELP = `Usage: uvxlan fdb { add | append | replace | del } MAC dev DEV
+                  { dst ADDRESS [ port PORT ] [ vni VNI ] [ via NIC ] | nhid ID } [ self ] [ permanent | static | dynamic ]
                   [ extern_learn ] [ router ]
        uvxlan fdb [ show ] [ dev DEV ] [ state STATE ] [ SELECTION ]
        uvxlan fdb get MAC dev DEV
        uvxlan fdb flush dev DEV [ SELECTION ]
-SELECTION := [ dst ADDRESS ] [ port PORT ] [ vni VNI ] [ via NIC ] [ [no]permanent ] [ [no]static ] [ [no]dynamic ]
+SELECTION := [ dst ADDRESS ] [ port PORT ] [ vni VNI ] [ via NIC ] [ nhid ID ] [ [no]permanent ] [ [no]static ] [ [no]dynamic ]
              [ [no]extern_learn ] [ [no]router ]
        uvxlan fdb [ -force ] -batch FILE
 The forwarding database of the running daemon, in the words of "bridge fdb". The MAC 00:00:00:00:00:00 is the
@@ -98,5 +98,6 @@ export function recordText(record: FdbRecord, ofOneDevice: boolean): string {
   const via = record.viaIf === undefined ? '' : `via ${record.viaIf} `;
   const used = record.used === undefined ? '' : `used ${record.used}/${record.updated} `;
   const flags = record.flags.map((flag) => `${flag} `).join('');
-  return `${record.mac} ${dev}dst ${record.dst} ${port}${vni}${via}${used}${flags}${record.state}`;
+  const to = record.nhid === undefined ? `dst ${record.dst}` : `nhid ${record.nhid}`;
+  return `${record.mac} ${dev}${to} ${port}${vni}${via}${used}${flags}${record.state}`;
 }

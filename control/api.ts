@@ -7,6 +7,7 @@ import { EventStream } from './event-stream.ts';
 import { selectionOf } from './fdb-selection.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
 import { type NeighCommand, neighbourOf, neighFilterOf } from './neigh-words.ts';
+import { nexthopOf } from './nexthop-words.ts';
 import {
   BATCH_LIMIT,
   type BatchArguments,
@@ -194,6 +195,18 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
         selection: selectionOf(fieldsOf(fieldsOf(args).selection), FDB_FIELDS),
         statistics: fieldsOf(args).statistics === true,
       });
+    case 'nexthop add':
+      return handlers.nexthopSet('add', nexthopOf(fieldsOf(args)));
+    case 'nexthop replace':
+      return handlers.nexthopSet('replace', nexthopOf(fieldsOf(args)));
+    case 'nexthop del':
+      return handlers.nexthopDel(FDB_FIELDS.nhid(String(fieldsOf(args).id))!);
+    case 'nexthop show': {
+      const id = fieldsOf(args).id ?? null;
+      return handlers.nexthopShow(id === null ? null : FDB_FIELDS.nhid(String(id))!);
+    }
+    case 'nexthop flush':
+      return handlers.nexthopFlush();
     case 'fdb get':
       return handlers.fdbGet(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
     case 'fdb flush':
@@ -247,7 +260,7 @@ function entryOf(args: unknown, needsDestination: boolean): FdbArguments {
     if (!Object.hasOwn(FDB_FIELDS, key)) throw new CommandError(`the argument ${key} is unknown`, 'EINVAL');
     Object.assign(entry, { [key]: FDB_FIELDS[key as keyof FdbEntry](String(value)) });
   }
-  if (entry.mac === '' || (needsDestination && entry.dst === null)) {
+  if (entry.mac === '' || (needsDestination && entry.dst === null && !entry.nhid)) {
     throw new CommandError(`the argument ${entry.mac === '' ? 'mac' : 'dst'} is missing`, 'EINVAL');
   }
   return { ...entry, dev: requiredName(args, 'dev') };

@@ -29,6 +29,8 @@ interface Read<T> {
   nodes: Map<string, Node>;
 }
 
+/** Nexthop groups are made while the daemon runs. */
+const ENTRY_KEYS = Object.keys(FDB_FIELDS).filter((key) => key !== 'nhid');
 const DEVICE_KEYS = [...Object.keys(DEVICE_FIELDS), 'fdb'];
 
 /**
@@ -121,7 +123,7 @@ class ConfigReader {
   private readEntry(node: Node, path: string): Read<FdbEntry> {
     const fields: Partial<FdbEntry> = {};
     const nodes = new Map<string, Node>();
-    for (const [key, value] of this.entries(node, path, Object.keys(FDB_FIELDS))) {
+    for (const [key, value] of this.entries(node, path, ENTRY_KEYS)) {
       nodes.set(key, value);
       this.readField(FDB_FIELDS, fields, key, value, path);
     }

@@ -4,6 +4,7 @@ import { clear } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
+import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, runCommand, startApi } from './api.ts';
@@ -291,6 +292,27 @@ export class Daemon implements DaemonHandlers {
 
   fdbGet(dev: string, mac: string): FdbRecord[] {
     return this.#forwarding.get(this.#device(dev), mac);
+  }
+
+  nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): void {
+    this.#select(null);
+    this.#forwarding.groups[change](nexthop, performance.now());
+    this.#uplinks.remotesChanged();
+  }
+
+  nexthopDel(id: number): void {
+    this.#select(null);
+    this.#forwarding.groups.del(id, performance.now());
+  }
+
+  nexthopShow(id: number | null): NexthopRecord[] {
+    this.#select(null);
+    return this.#forwarding.groups.show(id ?? undefined);
+  }
+
+  nexthopFlush(): void {
+    this.#select(null);
+    this.#forwarding.groups.flush(performance.now());
   }
 
   fdbFlush(dev: string, selection: FdbSelection): void {

@@ -15,6 +15,7 @@ const ENTRY_WORDS: Record<string, { key: EntryKey; means?: string }> = {
   port: { key: 'port' },
   vni: { key: 'vni' },
   via: { key: 'via' },
+  nhid: { key: 'nhid' },
   permanent: { key: 'state', means: 'permanent' },
   local: { key: 'state', means: 'permanent' },
   static: { key: 'state', means: 'static' },
@@ -61,7 +62,10 @@ export function parseFdbEntry(words: readonly string[], command: 'add' | 'append
   }
   const { mac, dev } = fields;
   if (mac === undefined || dev === undefined) throw new UsageError('Device and address are required arguments.');
-  if (command !== 'del' && !fields.dst)
+  const { dst, port, vni, via, nhid } = fields;
+  if (nhid && (dst || port || typeof vni === 'number' || via))
+    throw new UsageError('dst, port, vni are mutually exclusive with nhid');
+  if (command !== 'del' && !dst && !nhid)
     throw new UsageError('dst is a required argument: the VTEP that has the address');
   return { dst: null, port: null, vni: null, via: null, state: 'permanent', ...fields, mac, dev };
 }
@@ -87,7 +91,7 @@ export function parseFdbFlush(words: readonly string[]): { dev: string; selectio
   return { dev, selection };
 }
 
-const SELECTION_VALUES = ['dst', 'port', 'vni', 'via'];
+const SELECTION_VALUES = ['dst', 'port', 'vni', 'via', 'nhid'];
 
 /** A device, and words with values of those that are allowed; the flags stand alone. */
 function parseSelection(

@@ -88,7 +88,7 @@ export interface DeviceConfig {
 }
 
 /** One remote of one MAC, as asked for, with nothing left out: null is the device's own port and VNI, and no particular NIC. */
-export type FdbEntry = Required<Omit<AskedEntry, 'flags'>> & Pick<AskedEntry, 'flags'>;
+export type FdbEntry = Required<Omit<AskedEntry, 'flags' | 'nhid'>> & Pick<AskedEntry, 'flags' | 'nhid'>;
 
 /** A value that a field does not take. `reason` continues a sentence that names the value: "70000 is out of range 0..65535". */
 export class WrongValue extends Error {
@@ -152,6 +152,7 @@ export const FDB_FIELDS: Fields<Required<FdbEntry>> = {
   vni: integer(0, 0xffffff),
   via: interfaceName,
   state: oneOf(FDB_STATES),
+  nhid: integer(1, 0xffffffff),
   flags: (text) => text.split(/[ ,]+/).map(oneOf(FDB_FLAGS)),
 };
 

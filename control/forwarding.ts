@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { FdbError } from '../fdb/error.ts';
+import type { NexthopGroups } from '../fdb/groups.ts';
 import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
@@ -178,6 +179,11 @@ export class Forwarding {
     const found = this.#writer.lookup(device, macHigh(mac, 0), macLow(mac, 0));
     const entry = found ? ` (FDB: ${found.isOwn ? found.mac : 'the default entry'}, ${found.state})` : '';
     return `VTEP ${hop.ip}, port ${hop.port}, VNI ${hop.vni}${entry}`;
+  }
+
+  /** Nexthop objects, which entries of all devices may name. */
+  get groups(): NexthopGroups {
+    return this.#writer.groups;
   }
 
   /** Resolves when every next hop known so far has been looked up. */

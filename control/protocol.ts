@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { CaptureRequest, Sink } from './capture/capture.ts';
@@ -211,6 +212,11 @@ export interface DaemonHandlers {
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
   /** The remotes of a MAC, with ages. */
   fdbGet(dev: string, mac: string): Answer<FdbRecord[]>;
+  nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): Answer<void>;
+  nexthopDel(id: number): Answer<void>;
+  /** null: all. */
+  nexthopShow(id: number | null): Answer<NexthopRecord[]>;
+  nexthopFlush(): Answer<void>;
   fdbFlush(dev: string, selection: FdbSelection): Answer<void>;
   neighChange(command: NeighCommand, neighbour: NeighArguments): Answer<void>;
   neighShow(filter: NeighFilter): Answer<NeighRecord[]>;

@@ -69,9 +69,12 @@ export class Encap {
         continue;
       }
       batch.marks[i] = inherits ? inheritedMarks(u8, at, length, device) : plainMarks(u8, at, length);
-      const entropy = uplink.entropy(flowHash(u8, at, length));
-      if ((destination & 1) === 0) this.#send(batch, i, destination >> 1, entropy, device, mayFragment);
-      else this.#replicate(batch, i, destination >> 1, entropy, device, mayFragment);
+      const hash = flowHash(u8, at, length);
+      const entropy = uplink.entropy(hash);
+      const to = destination >> 1;
+      if ((destination & 1) === 0) this.#send(batch, i, to, entropy, device, mayFragment);
+      else if (this.#lists[to] >= 0) this.#replicate(batch, i, to, entropy, device, mayFragment);
+      else this.#send(batch, i, this.#member(to, hash), entropy, device, mayFragment);
     }
     uplink.flush();
   }
@@ -111,6 +114,12 @@ export class Encap {
   #reportMiss(at: number, device: number): void {
     const { u8 } = this.#memory;
     this.#reports.report(REPORT_L2MISS, device, get16(u8, at), get32(u8, at + 2), 0, 0, 0, 0);
+  }
+
+  /** The one of a group that a flow goes to. Mixed once more: the underlay spreads flows by the same hash, as their source port. */
+  #member(group: number, hash: number): number {
+    const members = -this.#lists[group];
+    return this.#lists[group + 1 + ((Math.imul(hash, 0x9e3779b1) >>> 16) % members)];
   }
 
   /** Head-end replication: one copy after the other, since each has its headers in the same place. */

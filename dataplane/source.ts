@@ -130,7 +130,7 @@ export class SourceCheck {
     if (destination === 0) return false;
     if ((destination & 1) === 0) return isRemote(this.#nextHops, destination >> 1, u8, source, family);
     const list = destination >> 1;
-    for (let k = this.#lists[list]; k > 0; k--) {
+    for (let k = Math.abs(this.#lists[list]); k > 0; k--) {
       if (isRemote(this.#nextHops, this.#lists[list + k], u8, source, family)) return true;
     }
     return false;

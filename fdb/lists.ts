@@ -1,6 +1,6 @@
 /**
- * Lists of next hops, for head-end replication: [count, next-hop index, ...] from the word that a destination names. One
- * SharedArrayBuffer of blocks, each a power of two of words:
+ * Lists of next hops: [count, next-hop index, ...] from the word that a destination names. A frame goes to each (head-end replication), or,
+ * in a group, whose count is negative, to one of them by its flow. One SharedArrayBuffer of blocks, each a power of two of words:
  *
  *     | log2(words) | count | index | index | ... | unused ... |
  *                     ^ the list's name
@@ -34,12 +34,12 @@ export class Lists {
     this.#grace = grace;
   }
 
-  /** Returns the list's name. `now` in milliseconds. Throws FdbError ENOBUFS when there is no room. */
-  create(members: readonly number[], now: number): number {
+  /** Returns the list's name. `now` in milliseconds. Throws FdbError ENOBUFS when there is no room. Groups are not changed in place. */
+  create(members: readonly number[], now: number, isGroup = false): number {
     const block = this.#take(log2For(members.length), now);
     if (block < 0) throw answer('ENOBUFS');
     this.#words.set(members, block + OVERHEAD);
-    Atomics.store(this.#words, block + 1, members.length);
+    Atomics.store(this.#words, block + 1, isGroup ? -members.length : members.length);
     return block + 1;
   }
 
@@ -48,7 +48,7 @@ export class Lists {
   }
 
   members(list: number): number[] {
-    return Array.from(this.#words.subarray(list + 1, list + 1 + this.#words[list]));
+    return Array.from(this.#words.subarray(list + 1, list + 1 + Math.abs(this.#words[list])));
   }
 
   includes(list: number, member: number): boolean {

@@ -6,6 +6,7 @@
  */
 import { familyOf, formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
 import { answer, FdbError } from './error.ts';
+import { NexthopGroups } from './groups.ts';
 import { Lists } from './lists.ts';
 import type { FdbMirror } from './mirror.ts';
 import {
@@ -50,6 +51,8 @@ export interface FdbEntry {
   readonly mac: string;
   /** The remote VTEP. Without it del() removes all of the MAC. */
   readonly dst?: string | null;
+  /** A nexthop group in the place of dst, port, vni and via. */
+  readonly nhid?: number | null | undefined;
   readonly port?: number | null;
   readonly vni?: number | null;
   /** Name of the NIC to leave through. */
@@ -63,7 +66,7 @@ export interface FdbEntry {
 export interface FdbRecord {
   mac: string;
   ifname: string;
-  dst: string;
+  dst?: string;
   /** Nexthop group in the place of dst. */
   nhid?: number;
   port?: number;
@@ -119,6 +122,7 @@ export class FdbWriter {
   readonly table: FdbTable;
   readonly nextHops: NextHops;
   readonly lists: Lists;
+  readonly groups: NexthopGroups;
   readonly #devices: (FdbDevice | undefined)[] = [];
   readonly #sizes = new Int32Array(256);
   readonly #refused = new Float64Array(256);
@@ -132,6 +136,14 @@ export class FdbWriter {
     this.table = new FdbTable(limit, seed);
     this.nextHops = new NextHops(events, undefined, grace, seed);
     this.lists = new Lists(undefined, grace);
+    this.groups = new NexthopGroups(this.nextHops, this.lists, {
+      onList: (old, list) => {
+        for (const cell of this.#cellsOf(old)) this.table.setDestination(cell, (list << 1) | 1);
+      },
+      onGone: (list) => {
+        for (const cell of this.#cellsOf(list)) this.#remove(cell, performance.now());
+      },
+    });
   }
 
   addDevice(device: FdbDevice): void {
@@ -223,9 +235,9 @@ export class FdbWriter {
 
   /** A MAC that has no entry yet. Throws FdbError EEXIST, ENOSPC, EINVAL, EAFNOSUPPORT, ENOBUFS. */
   add(device: number, entry: FdbEntry, now: number): void {
-    const { high, low, hop, bits } = this.#parse(device, entry);
+    const { high, low, to, bits } = this.#parse(device, entry);
     if (this.table.find(device, high, low) >= 0) throw answer('EEXIST');
-    this.#tell('added', this.#create(device, high, low, hop, bits, now));
+    this.#tell('added', this.#create(device, high, low, to, bits, now));
   }
 
   /**
@@ -233,39 +245,50 @@ export class FdbWriter {
    * already, only the state changes. Throws FdbError ENOSPC, EINVAL, EAFNOSUPPORT, ENOBUFS.
    */
   append(device: number, entry: FdbEntry, now: number): void {
-    const { high, low, hop, bits } = this.#parse(device, entry);
+    const { high, low, to, bits } = this.#parse(device, entry);
     const cell = this.table.find(device, high, low);
     if (cell < 0) {
-      this.#tell('added', this.#create(device, high, low, hop, bits, now));
+      this.#tell('added', this.#create(device, high, low, to, bits, now));
       return;
     }
+    this.#refuseGroup(cell, to);
+    if (typeof to === 'number') throw new FdbError('EOPNOTSUPP', 'Error: Cannot append to a nexthop fdb.');
     this.#setState(cell, bits, now);
-    if (!hasMany(high, low)) return;
+    if (!hasMany(high, low) || this.#groupOf(cell) !== undefined) return;
     const list = this.table.destination(cell) >> 1;
-    if (this.#member(list, hop) > 0) return;
-    const grown = this.#holding(hop, now, (index) => this.lists.append(list, index, now));
+    if (this.#member(list, to) > 0) return;
+    const grown = this.#holding(to, now, (index) => this.lists.append(list, index, now));
     this.#setList(cell, list, grown, now);
-    this.#tellOf('added', cell, hop);
+    this.#tellOf('added', cell, to);
   }
 
   /**
-   * Gives a unicast MAC another remote, or adds it. Throws FdbError EOPNOTSUPP for the zero MAC and multicast, whose state has then
+   * Gives a unicast MAC another remote, or adds it; where a group stands only another group takes its place. Throws FdbError EOPNOTSUPP for the zero MAC and multicast, whose state has then
    * changed all the same; ENOSPC, EINVAL, EAFNOSUPPORT, ENOBUFS.
    */
   replace(device: number, entry: FdbEntry, now: number): void {
-    const { high, low, hop, bits } = this.#parse(device, entry);
+    const { high, low, to, bits } = this.#parse(device, entry);
     const cell = this.table.find(device, high, low);
     if (cell < 0) {
       if (hasMany(high, low)) throw answer('EOPNOTSUPP');
-      this.#tell('added', this.#create(device, high, low, hop, bits, now));
+      this.#tell('added', this.#create(device, high, low, to, bits, now));
       return;
     }
+    this.#refuseGroup(cell, to);
     this.#setState(cell, bits, now);
     if (hasMany(high, low)) throw new FdbError('EOPNOTSUPP', 'Error: Cannot replace non-unicast fdb entries.');
     const old = this.table.destination(cell) >> 1;
-    if (this.nextHops.find(hop) === old) return;
+    const group = this.#groupOf(cell);
+    if (typeof to === 'number') {
+      if (to === group) return;
+      this.table.setDestination(cell, (this.groups.acquire(this.#device(device), to, now) << 1) | 1);
+      this.groups.release(old, now);
+      this.#tell('changed', cell);
+      return;
+    }
+    if (group !== undefined || this.nextHops.find(to) === old) return;
     const from = this.nextHops.key(old).ip;
-    this.table.setDestination(cell, this.nextHops.acquire(hop, now) << 1);
+    this.table.setDestination(cell, this.nextHops.acquire(to, now) << 1);
     this.nextHops.release(old, now);
     this.#tell('changed', cell, from);
   }
@@ -291,17 +314,15 @@ export class FdbWriter {
     const { high, low } = macOf(mac);
     const cell = this.table.find(device, high, low);
     if (cell < 0) throw new FdbError('ENOENT', 'Error: Fdb entry not found.');
-    return this.#hops(cell).map((hop) => this.#record(cell, hop, now));
+    return this.#records(cell, now);
   }
 
   /** Removes the remotes of a device that are selected, and MACs that have none left. */
   flush(device: number, now: number, selects: (record: FdbRecord) => boolean = () => true): void {
     for (let cell = this.table.next(0); cell >= 0; cell = this.table.next(cell)) {
       if (this.table.device(cell) !== device) continue;
-      const hops = this.#hops(cell);
-      const selected = hops.filter((hop) => selects(this.#record(cell, hop)));
-      if (selected.length === hops.length) this.#remove(cell, now);
-      else for (const hop of selected) this.#removeRemote(cell, hop, now);
+      if (this.#records(cell).every(selects)) this.#remove(cell, now);
+      else for (const hop of this.#hops(cell)) if (selects(this.#record(cell, hop))) this.#removeRemote(cell, hop, now);
     }
   }
 
@@ -311,7 +332,7 @@ export class FdbWriter {
     const records: FdbRecord[] = [];
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
       if (device !== undefined && table.device(cell) !== device) continue;
-      for (const hop of this.#hops(cell)) records.push(this.#record(cell, hop, now));
+      records.push(...this.#records(cell, now));
     }
     return records;
   }
@@ -345,18 +366,25 @@ export class FdbWriter {
     return members.map((member) => this.nextHops.key(member));
   }
 
-  /** With ages when `now` is given. */
-  #record(cell: number, hop: NextHopKey, now?: number): FdbRecord {
+  /** One record a remote, or one for a group; with ages when `now` is given. */
+  #records(cell: number, now?: number): FdbRecord[] {
+    const nhid = this.#groupOf(cell);
+    if (nhid !== undefined) return [this.#record(cell, nhid, now)];
+    return this.#hops(cell).map((hop) => this.#record(cell, hop, now));
+  }
+
+  #record(cell: number, to: NextHopKey | number, now?: number): FdbRecord {
     const { table } = this;
-    const { name, port, vni } = this.#device(hop.device);
+    const { name, port, vni } = this.#device(table.device(cell));
+    const hop = typeof to === 'number' ? undefined : to;
     // The keys in the order in which bridge prints them.
     return {
       mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
       ifname: name,
-      dst: hop.ip,
-      ...(hop.port === port ? {} : { port: hop.port }),
-      ...(hop.vni === vni ? {} : { vni: hop.vni }),
-      ...(hop.via === '' ? {} : { viaIf: hop.via }),
+      ...(hop ? { dst: hop.ip } : { nhid: to as number }),
+      ...(!hop || hop.port === port ? {} : { port: hop.port }),
+      ...(!hop || hop.vni === vni ? {} : { vni: hop.vni }),
+      ...(!hop || hop.via === '' ? {} : { viaIf: hop.via }),
       ...(now === undefined
         ? {}
         : { used: seconds(now) - table.used(cell), updated: seconds(now) - table.updated(cell) }),
@@ -368,7 +396,7 @@ export class FdbWriter {
   /** Tells of all remotes of an entry. */
   #tell(change: FdbChange, cell: number, from?: string): void {
     if (!this.#listener?.wants()) return;
-    for (const hop of this.#hops(cell)) this.#listener.onChange(change, this.#record(cell, hop), from);
+    for (const record of this.#records(cell)) this.#listener.onChange(change, record, from);
   }
 
   #tellOf(change: FdbChange, cell: number, hop: NextHopKey): void {
@@ -382,12 +410,15 @@ export class FdbWriter {
     return nextHops.size < LEARNED_NEXT_HOPS || nextHops.find(hop) > 0;
   }
 
-  #create(device: number, high: number, low: number, hop: NextHopKey, bits: number, now: number): number {
+  #create(device: number, high: number, low: number, to: NextHopKey | number, bits: number, now: number): number {
     const { limit } = this.#device(device);
     if (this.table.size >= this.table.limit || (limit && this.#sizes[device] >= limit)) throw answer('ENOSPC');
-    const destination = this.#holding(hop, now, (index) =>
-      hasMany(high, low) ? (this.lists.create([index], now) << 1) | 1 : index << 1,
-    );
+    const destination =
+      typeof to === 'number'
+        ? (this.groups.acquire(this.#device(device), to, now) << 1) | 1
+        : this.#holding(to, now, (index) =>
+            hasMany(high, low) ? (this.lists.create([index], now) << 1) | 1 : index << 1,
+          );
     this.#sizes[device]++;
     return this.table.insert(device, high, low, destination, bits, seconds(now));
   }
@@ -396,7 +427,12 @@ export class FdbWriter {
     this.#tell(change, cell);
     const destination = this.table.destination(cell);
     this.#sizes[this.table.device(cell)]--;
+    const isGroup = this.#groupOf(cell) !== undefined;
     this.table.remove(cell);
+    if (isGroup) {
+      this.groups.release(destination >> 1, now);
+      return;
+    }
     if ((destination & 1) === 0) {
       this.nextHops.release(destination >> 1, now);
       return;
@@ -414,7 +450,7 @@ export class FdbWriter {
     }
     const list = destination >> 1;
     const member = this.#member(list, hop);
-    if (member === 0) return;
+    if (member === 0 || this.#groupOf(cell) !== undefined) return;
     if (this.lists.count(list) === 1) {
       this.#remove(cell, now);
       return;
@@ -422,6 +458,26 @@ export class FdbWriter {
     this.#tellOf('deleted', cell, hop);
     this.#setList(cell, list, this.lists.remove(list, member, now), now);
     this.nextHops.release(member, now);
+  }
+
+  /** The nexthop group of an entry that has one. */
+  #groupOf(cell: number): number | undefined {
+    const destination = this.table.destination(cell);
+    return (destination & 1) === 0 ? undefined : this.groups.idOf(destination >> 1);
+  }
+
+  #refuseGroup(cell: number, to: NextHopKey | number): void {
+    if (typeof to !== 'number' || this.#groupOf(cell) !== undefined) return;
+    throw new FdbError('EOPNOTSUPP', 'Error: Cannot replace an existing non nexthop fdb with a nexthop.');
+  }
+
+  /** The entries that have a list. */
+  #cellsOf(list: number): number[] {
+    const cells: number[] = [];
+    for (let cell = this.table.next(0); cell >= 0; cell = this.table.next(cell)) {
+      if (this.table.destination(cell) === ((list << 1) | 1)) cells.push(cell);
+    }
+    return cells;
   }
 
   #setState(cell: number, bits: number, now: number): void {
@@ -455,18 +511,19 @@ export class FdbWriter {
     }
   }
 
-  /** The parts of an entry that is to be there afterwards. */
-  #parse(device: number, entry: FdbEntry): { high: number; low: number; hop: NextHopKey; bits: number } {
+  /** The parts of an entry that is to be there afterwards; `to` is a next hop, or a group's number. */
+  #parse(device: number, entry: FdbEntry): { high: number; low: number; to: NextHopKey | number; bits: number } {
     const { high, low } = macOf(entry.mac);
+    const bits = STATE_BITS[entry.state ?? 'permanent'] | flagBits(entry.flags ?? []) | ADDED_BY_USER;
     const hop = this.#hop(device, entry);
+    if (entry.nhid) {
+      if (hop || entry.port || typeof entry.vni === 'number' || entry.via)
+        throw new FdbError('EINVAL', 'Error: DST, VNI, ifindex and port are mutually exclusive with NH_ID.');
+      return { high, low, to: entry.nhid, bits };
+    }
     if (hop === undefined) throw answer('EINVAL');
     if (familyOf(hop.ip) !== this.#device(device).family) throw answer('EAFNOSUPPORT');
-    return {
-      high,
-      low,
-      hop,
-      bits: STATE_BITS[entry.state ?? 'permanent'] | flagBits(entry.flags ?? []) | ADDED_BY_USER,
-    };
+    return { high, low, to: hop, bits };
   }
 
   /** undefined: the entry has no dst. */

@@ -19,6 +19,7 @@ test('every command has help, which names the exit status', async (t) => {
     'fdb help',
     'stats -help',
     'monitor -h',
+    'nexthop -h',
     'cleanup --help',
     'neigh help',
   ]) {

@@ -10,6 +10,8 @@ import {
   type FdbRecord,
   noSuchDevice,
 } from '../../control/protocol.ts';
+import type { Nexthop, NexthopRecord } from '../../fdb/groups.ts';
+import { FdbWriter } from '../../fdb/writer.ts';
 
 /** What the daemon does, without a dataplane: one device with a list for its FDB. */
 export class FakeDaemon implements DaemonHandlers {
@@ -17,6 +19,7 @@ export class FakeDaemon implements DaemonHandlers {
   links: LinkRecord[];
   counters: StatsRecord[] = [];
   readonly events = new Events();
+  readonly groups = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 10 }).groups;
   neighbours: NeighRecord[] = [];
   /** What was asked for, as it arrived. */
   captures: CaptureRequest[] = [];
@@ -92,6 +95,22 @@ export class FakeDaemon implements DaemonHandlers {
     const found = this.entries.filter((entry) => entry.mac === mac);
     if (found.length === 0) throw new CommandError('Fdb entry not found', 'ENOENT');
     return found.map((entry) => ({ ...entry, used: 3, updated: 4 }));
+  }
+
+  nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): void {
+    this.groups[change](nexthop, 0);
+  }
+
+  nexthopDel(id: number): void {
+    this.groups.del(id, 0);
+  }
+
+  nexthopShow(id: number | null): NexthopRecord[] {
+    return this.groups.show(id ?? undefined);
+  }
+
+  nexthopFlush(): void {
+    this.groups.flush(0);
   }
 
   fdbFlush(dev: string): void {

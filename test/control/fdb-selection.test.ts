@@ -33,7 +33,7 @@ for (const [selection, expected] of CASES) {
   test(`selects by ${JSON.stringify(selection)}`, () => {
     const selected = RECORDS.filter(matcher(selection, { port: 8472, vni: 7 }));
     assert.deepEqual(
-      selected.map(({ dst }) => Number(dst.slice(-1))),
+      selected.map(({ dst }) => Number(dst!.slice(-1))),
       expected,
     );
   });

@@ -237,6 +237,8 @@ const BAD_ENTRIES: [string, string][] = [
     '"src_vni" is for "external" devices, which have several VNIs: uvxlan has a device for each',
   ],
   [`${MAC} dev v1 dst 192.0.2.2 vlan 5`, '"vlan" is for the FDB of a bridge'],
+  [`${MAC} dev v1 nhid 5 dst 192.0.2.2`, 'dst, port, vni are mutually exclusive with nhid'],
+  [`${MAC} dev v1 nhid 0`, 'argument "0" is wrong: invalid nhid, it is out of range 1..4294967295'],
   [`${MAC} dev v1 dst 192.0.2.2 prot 5`, 'unknown word "prot", did you mean "port"?'],
 ];
 

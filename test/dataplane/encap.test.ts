@@ -159,6 +159,27 @@ test('sends the other copies when one fails, and names each', () => {
   }
 });
 
+test('a group spreads flows over its VTEPs, and keeps each on one', () => {
+  const GROUP = 0x21;
+  for (const [name, node] of Object.entries(TIERS)) {
+    const members = OTHERS.map((ip) => node.rig.vtep(ip));
+    node.rig.fdb.insert(0, 0x0200, GROUP, (node.rig.lists.create(members, 0, true) << 1) | 1, 0, 0);
+    const flow = (sourcePort: number) =>
+      packet(frame({ to: GROUP, protocol: 'udp', sourcePort, payload: payload(64) }));
+    const ports = Array.from({ length: 600 }, (_, i) => 20_000 + i);
+    const first = destinations(sent(node, ports.map(flow)));
+    assert.equal(first.length, ports.length);
+    for (const ip of OTHERS) {
+      const share = first.filter((destination) => destination === ip).length;
+      assert.ok(share > 150 && share < 250, `${name}: ${share} of 600 flows to ${ip}`);
+    }
+    // As many again, in another order. What leaves as a run may be told in another order than it came.
+    const again = destinations(sent(node, [...ports].reverse().map(flow)));
+    assert.deepEqual(again.reverse(), first, name);
+    assert.equal(node.rig.device(0).tx_replicas, undefined);
+  }
+});
+
 test('knows devices apart that have the same MAC behind them', () => {
   const node = new Node({ devices: 2 });
   const [here, there] = OTHERS.map((ip, device) => node.rig.vtep(ip, { device, vni: 100 + device }));

@@ -35,9 +35,10 @@ function kernelDevice(t: TestContext, ...options: string[]): string {
   return namespace;
 }
 
-function wordsOf({ mac, dst, port, vni, via, state, flags = [] }: FdbEntry): string[] {
+function wordsOf({ mac, dst, nhid, port, vni, via, state, flags = [] }: FdbEntry): string[] {
   const words = [mac];
   if (dst) words.push('dst', dst);
+  if (nhid) words.push('nhid', String(nhid));
   if (typeof port === 'number') words.push('port', String(port));
   if (typeof vni === 'number') words.push('vni', String(vni));
   if (via) words.push('via', via);
@@ -173,4 +174,72 @@ test('random commands', OPTIONS, (t) => {
     compare(namespace, createWriter(), operations);
   });
   fc.assert(property, { numRuns: 40 });
+});
+
+test('nexthop groups, and entries that name one', OPTIONS, (t) => {
+  const namespace = kernelDevice(t);
+  const writer = createWriter();
+  const { groups } = writer;
+  run(namespace, 'ip', 'link', 'set', 'lo', 'up');
+  /** `via` or members; undefined deletes. */
+  const nexthop = (command: 'add' | 'replace' | 'del', id: number, to?: string | number[]) => {
+    const how = typeof to === 'string' ? ['via', to, 'fdb'] : to ? ['group', to.join('/'), 'fdb'] : [];
+    const expected = run(namespace, 'ip', 'nexthop', command, 'id', String(id), ...how).stderr;
+    let actual = '';
+    try {
+      if (command === 'del') groups.del(id, 0);
+      else groups[command]({ id, ...(typeof to === 'string' ? { via: to } : { group: to! }) }, 0);
+    } catch (error) {
+      assert.ok(error instanceof FdbError, String(error));
+      actual = error.message;
+    }
+    assert.equal(actual, expected, `${command} ${id} ${how.join(' ')}`);
+    const kernel = JSON.parse(run(namespace, 'ip', '-j', 'nexthop').stdout || '[]');
+    assert.deepEqual(groups.show(), kernel, `${command} ${id} ${how.join(' ')}`);
+    compare(namespace, writer, []);
+  };
+  const mac = (n: number) => `02:00:00:00:00:0${n}`;
+  nexthop('add', 1, '192.0.2.1');
+  nexthop('add', 1, '192.0.2.2');
+  nexthop('add', 2, '192.0.2.2');
+  nexthop('add', 3, '192.0.2.3');
+  nexthop('add', 6, '2001:db8::6');
+  nexthop('add', 7, '2001:db8::7');
+  nexthop('add', 10, [1, 2]);
+  nexthop('add', 11, [1, 99]);
+  nexthop('add', 11, [1, 1]);
+  nexthop('add', 11, [10]);
+  nexthop('add', 11, [1, 6]);
+  nexthop('add', 11, [6, 7]);
+  nexthop('replace', 1, [2]);
+  nexthop('replace', 10, '192.0.2.9');
+  nexthop('replace', 12, [3]);
+  nexthop('del', 99);
+  compare(namespace, writer, [
+    ['add', { mac: mac(1), nhid: 10 }],
+    ['add', { mac: mac(2), nhid: 1 }],
+    ['add', { mac: mac(2), nhid: 99 }],
+    ['add', { mac: mac(2), nhid: 11 }],
+    ['add', { mac: mac(1), nhid: 10 }],
+    ['append', { mac: mac(1), nhid: 10 }],
+    ['append', { mac: mac(1), dst: '192.0.2.9' }],
+    ['replace', { mac: mac(1), dst: '192.0.2.9', state: 'static' }],
+    ['replace', { mac: mac(1), nhid: 12 }],
+    ['replace', { mac: mac(1), nhid: 10 }],
+    ['add', { mac: mac(3), dst: '192.0.2.1' }],
+    ['replace', { mac: mac(3), nhid: 10 }],
+    ['append', { mac: mac(3), nhid: 10 }],
+    ['append', { mac: mac(4), nhid: 10, state: 'static' }],
+    ['replace', { mac: mac(5), nhid: 12 }],
+    ['add', { mac: ZERO, nhid: 10 }],
+    ['replace', { mac: ZERO, nhid: 12 }],
+    ['del', { mac: mac(4), nhid: 10 }],
+    ['del', { mac: mac(1), dst: '192.0.2.1' }],
+  ]);
+  nexthop('replace', 1, '192.0.2.7');
+  nexthop('replace', 10, [1, 2, 3]);
+  nexthop('del', 2);
+  nexthop('del', 3);
+  nexthop('del', 10);
+  compare(namespace, writer, [['flush', { mac: ZERO }]]);
 });
