@@ -1,5 +1,4 @@
 import { hostname } from 'node:os';
-import { UsageError } from '../words.ts';
 import type { Flags } from './flags.ts';
 import type { PerFamily } from './lease.ts';
 import type { Source } from './source.ts';
@@ -8,14 +7,27 @@ import { readSubnetEnv } from './subnet-env.ts';
 /** Where the flags say that the cluster keeps its state: a file, the Kubernetes API, or as flanneld without a word etcd. Throws UsageError. */
 export async function openSource(flags: Flags, log: (line: string) => void): Promise<Source> {
   if (flags.text('config') !== '') return openFile(flags, log);
-  if (flags.flag('kube-subnet-mgr')) throw new UsageError('--kube-subnet-mgr is not there yet in uvxlan');
-  return openEtcd(flags, log);
+  return flags.flag('kube-subnet-mgr') ? openKubernetes(flags, log) : openEtcd(flags, log);
 }
 
 async function openFile(flags: Flags, log: (line: string) => void): Promise<Source> {
   const { FileSource } = await import('./file-source.ts');
   const node = flags.text('node-name') || process.env.NODE_NAME || hostname();
   return new FileSource({ file: flags.text('config'), node, log });
+}
+
+async function openKubernetes(flags: Flags, log: (line: string) => void): Promise<Source> {
+  const { KubernetesSource } = await import('./kubernetes-source.ts');
+  const name = flags.text('node-name');
+  return new KubernetesSource({
+    kubeconfigFile: flags.text('kubeconfig-file') || undefined,
+    apiUrl: flags.text('kube-api-url') || undefined,
+    annotationPrefix: flags.text('kube-annotation-prefix'),
+    netConfPath: flags.text('net-config-path'),
+    environment: name === '' ? process.env : { ...process.env, NODE_NAME: name },
+    setNodeNetworkUnavailable: flags.flag('set-node-network-unavailable'),
+    log,
+  });
 }
 
 async function openEtcd(flags: Flags, log: (line: string) => void): Promise<Source> {

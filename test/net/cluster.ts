@@ -46,6 +46,8 @@ export const WEST: NodePlan = {
   mac: '02:00:00:00:03:03',
 };
 export const WORLD = '198.51.100.9';
+/** On the router. */
+const ETCD = 'http://192.0.2.254:2379';
 export const NETWORK = '10.244.0.0/16';
 
 export class Cluster {
@@ -55,6 +57,7 @@ export class Cluster {
   readonly #files: string;
   #nodes: readonly NodePlan[] = [EAST, MID, WEST];
   #more = '';
+  #etcd = false;
 
   /** `backend`: in YAML, `{ type: vxlan }`; `more`: further keys of the file. */
   constructor(t: TestContext, backend = '{ type: vxlan }', more = '') {
@@ -100,11 +103,32 @@ export class Cluster {
 
   /** Starts `uvxlan flannel` on a node, and resolves when it is ready. */
   async agent(node: NodePlan, args: readonly string[] = ['--ip-masq'], ready = /uvxlan: ready: /): Promise<Process> {
-    const files = ['--config', join(this.#files, 'cluster.yaml'), '--subnet-file', this.subnetFile(node)];
-    const command = [process.execPath, MAIN, 'flannel', ...files, '--node-name', node.name, ...args];
+    const state = this.#etcd
+      ? ['--etcd-endpoints', ETCD]
+      : ['--config', join(this.#files, 'cluster.yaml'), '--node-name', node.name];
+    const command = [process.execPath, MAIN, 'flannel', ...state, '--subnet-file', this.subnetFile(node), ...args];
     const agent = this.host(node.name).spawn(command);
     await agent.waitFor(ready, 20_000);
     return agent;
+  }
+
+  /** Keeps the cluster in a real etcd on the router from now on, under `config` as net-conf.json. */
+  async etcd(config: object): Promise<Process> {
+    const urls = [`--listen-client-urls=${ETCD}`, `--advertise-client-urls=${ETCD}`];
+    const peers = ['--listen-peer-urls=http://127.0.0.1:2380', '--log-level=error'];
+    const etcd = this.host('router').spawn(['etcd', '--data-dir', join(this.#files, 'etcd'), ...urls, ...peers]);
+    const key = Buffer.from('/coreos.com/network/config').toString('base64');
+    const value = Buffer.from(JSON.stringify(config)).toString('base64');
+    const put = `fetch("${ETCD}/v3/kv/put", { method: "POST", body: '${JSON.stringify({ key, value })}' }).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))`;
+    await eventually(
+      'etcd takes the configuration',
+      async () => {
+        return (await this.host('router').run([process.execPath, '-e', put], { check: false })).status === 0;
+      },
+      15_000,
+    );
+    this.#etcd = true;
+    return etcd;
   }
 
   /** What flannel on the kernel's vxlan has on a host, by hand. */

@@ -298,3 +298,30 @@ test('udp: IP packets in datagrams, and an answer where there is no peer', optio
   assert.match(agent.output, /flannel0: tx_packets [1-9]\d*, .*rx_packets [1-9]/);
   assert.match(cluster.host('west').ip('link show flannel0'), /mtu 1472/, 'the device stays');
 });
+
+test('etcd: nodes find each other, and forward on without it, also after a restart', {
+  ...options,
+  skip: options.skip || lacking('etcd'),
+}, async (t) => {
+  const cluster = new Cluster(t);
+  const etcd = await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
+  let east = await cluster.agent(EAST);
+  await cluster.agent(WEST);
+  await cluster.addPod(EAST, 'east-pod');
+  const westPod = await cluster.addPod(WEST, 'west-pod');
+  await reaches(cluster.host('east-pod'), westPod);
+
+  const [subnetEnv, mac] = [readFileSync(cluster.subnetFile(EAST), 'utf8'), cluster.host('east').mac('flannel.1')];
+  await etcd.stop('SIGKILL');
+  await east.stop('SIGKILL');
+  east = await cluster.agent(EAST, [], /goes on with what was known before, 1 peers/);
+  await east.waitFor(/flannel\.1 is up/, 10_000);
+  await reaches(cluster.host('east-pod'), westPod);
+
+  // Back, it finds its lease: the same subnet, the same MAC.
+  await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
+  await east.waitFor(/uvxlan: ready: /, 20_000);
+  assert.equal(readFileSync(cluster.subnetFile(EAST), 'utf8'), subnetEnv.replace('IPMASQ=true', 'IPMASQ=false'));
+  assert.equal(cluster.host('east').mac('flannel.1'), mac);
+  await reaches(cluster.host('east-pod'), westPod);
+});

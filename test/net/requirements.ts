@@ -13,6 +13,7 @@ export type Requirement =
   | 'ethtool'
   | 'iptables'
   | 'cni'
+  | 'etcd'
   | 'ovs-vswitchd';
 
 /**
