@@ -122,6 +122,10 @@ export abstract class Sender {
     const at = batch.at[index];
     const length = batch.length[index];
     const marks = batch.marks[index];
+    if (batch.flags[index] & NEEDS_CSUM && batch.checksumStart[index] + batch.checksumOffset[index] + 2 > length) {
+      this.counters[scope + COUNTER.tx_malformed]++;
+      return 0;
+    }
     if (batch.gsoType[index] !== 0) {
       return this.#sendSuperFrame(batch, index, nextHop, entropy, scope, mayFragment);
     } else if (this.#joins(length, nextHop, entropy, marks)) {
