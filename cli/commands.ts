@@ -35,7 +35,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   stats      packets, bytes, and drops by reason with what to do about them
   monitor    what happens, as it happens: MACs learned, moved, aged, changed
   capture    packets of both sides to a file or to Wireshark, with next hops and drop reasons
-  explain    packets of a capture byte by byte: every field with its meaning and RFC section
+  explain    a packet byte by byte, live or from a file; or what would happen to one from A to B
   flannel    the node agent of a flannel cluster, instead of flanneld
   doctor     what this machine offers, what is in the way, and what to do about it
   cleanup    remove what a killed daemon has left behind
