@@ -13,21 +13,32 @@ import { type Options, takeOptions } from './options.ts';
 import { complain } from './output.ts';
 
 export const HELP = `Usage: uvxlan explain [ FILE | - ] [ count N ] [ FILTER ]
+       uvxlan explain --live [ dev DEV ] [ count N ] [ FILTER ]
+       uvxlan explain from { MAC | IP } to { MAC | IP } dev DEV
 Shows packets byte by byte and layer by layer: every field with its bits, value, meaning and RFC section. Of a malformed
 packet all that stands before the fault, and the fault.
   FILE       a capture, pcap or pcapng, of any length: it is read as it is shown
   -          standard input, also when there is no FILE: a capture, or packets as hex digits, one a paragraph (white
              space, colons, the offsets of "tcpdump -x" and "xxd", and 0x are skipped)
+  --live     packets of the running daemon as they pass, inner frames and outer packets, until Ctrl-C or count; of what is sent each outer
+             field says where its value came from: FDB entry, neighbour, option, inner packet, hash
+  from, to   what would happen to a frame from one to the other that is sent on DEV, now: the lookups in order, the packet, and the
+             verdict. Nothing is sent, learned or counted for it. Of IP addresses the host's route and neighbour come first
   count N    no more than N packets
-  FILTER     only packets that match, in tcpdump's words: "icmp and host 10.244.2.2" (of whole packets as they are in the
-             file: of an outer packet the outer headers)
+  FILTER     only packets that match, in tcpdump's words: "icmp and host 10.244.2.2" (live of the inner frame; in a file of packets as they
+             are there: of an outer packet the outer headers)
 Options:
+  -outer FILTER    live, only packets whose outer headers match
   -j, -json        one JSON object a packet, one a line      -html    a page of its own
 Exit status: 0, 1 after a failure or a broken capture, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['json', 'html']);
+  const { options, words } = takeOptions(args, ['json', 'html', 'live', 'outer']);
   const [first, ...rest] = words;
+  if (options.live) return runLive(options, words);
+  if (options.outer !== undefined)
+    throw new UsageError('-outer is for -live: in a file FILTER is about packets as they are there');
+  if (first === 'from' || first === 'to') return runQuestion(options, words);
   const { count, filter } = parseChoice(first === undefined ? [] : rest);
   const show = shower(options, first === undefined || first === '-' ? 'standard input' : first);
   try {
@@ -42,8 +53,43 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
+async function runLive(options: Options, words: readonly string[]): Promise<number> {
+  const hasDevice = words[0] === 'dev';
+  if (hasDevice && words[1] === undefined) throw new UsageError('dev wants a name');
+  const { count, text } = parseChoice(hasDevice ? words.slice(2) : words);
+  const { outer = '' } = options;
+  compiled(outer);
+  const { explainLive } = await import('./explain/live.ts');
+  const show = shower(options, 'live');
+  const wish = { dev: hasDevice ? words[1] : null, filter: text, outerFilter: outer, count };
+  try {
+    await explainLive(wish, (read, more) => show.packet({ ...explainRead(read), ...more }));
+  } finally {
+    await show.end();
+  }
+  return 0;
+}
+
+/** `from A to B dev DEV`, in any order. */
+async function runQuestion(options: Options, words: readonly string[]): Promise<number> {
+  const question = { from: '', to: '', dev: '' };
+  for (let next = 0; next < words.length; next += 2) {
+    const [word, value] = words.slice(next, next + 2);
+    if (!Object.hasOwn(question, word)) throw new UsageError(`"${word}" is unknown here: from A to B dev DEV`);
+    if (value === undefined) throw new UsageError(`${word} wants a value`);
+    question[word as keyof typeof question] = value;
+  }
+  for (const [word, value] of Object.entries(question)) if (value === '') throw new UsageError(`${word} is missing`);
+  const { askQuestion } = await import('./explain/live.ts');
+  const explained = await askQuestion(question);
+  const show = shower(options, `from ${question.from} to ${question.to}`);
+  for (const each of explained) await show.packet(each);
+  await show.end();
+  return 0;
+}
+
 /** `[count N] [FILTER]`. Throws UsageError. */
-function parseChoice(words: readonly string[]): { count: number; filter: Filter | undefined } {
+function parseChoice(words: readonly string[]): { count: number; filter: Filter | undefined; text: string } {
   let rest = words;
   let count = Number.POSITIVE_INFINITY;
   if (rest[0] === 'count') {
@@ -51,8 +97,13 @@ function parseChoice(words: readonly string[]): { count: number; filter: Filter 
     if (Number.isNaN(count)) throw new UsageError(`count wants a number from 1 on, not "${rest[1] ?? ''}"`);
     rest = rest.slice(2);
   }
+  const text = rest.join(' ');
+  return { count, filter: compiled(text), text };
+}
+
+function compiled(text: string): Filter | undefined {
   try {
-    return { count, filter: compileFilter(rest.join(' ')) };
+    return compileFilter(text);
   } catch (error) {
     throw error instanceof FilterError ? new UsageError(error.message) : error;
   }

@@ -7,6 +7,7 @@ export interface Options {
   force?: true;
   html?: true;
   json?: true;
+  live?: true;
   once?: true;
   pretty?: true;
   statistics?: true;
@@ -25,6 +26,7 @@ const FLAGS: Record<string, keyof Options> = {
   html: 'html',
   j: 'json',
   json: 'json',
+  live: 'live',
   once: 'once',
   p: 'pretty',
   pretty: 'pretty',

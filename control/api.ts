@@ -14,6 +14,7 @@ import {
   type BatchResult,
   CommandError,
   type DaemonHandlers,
+  type ExplainRequest,
   type FdbArguments,
   REQUEST_LIMIT,
   type Reply,
@@ -222,6 +223,8 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
       return handlers.neighShow(neighFilterOf(fieldsOf(args)));
     case 'neigh flush':
       return handlers.neighFlush(neighFilterOf({ ...fieldsOf(args), dev: requiredName(args, 'dev') }));
+    case 'explain':
+      return handlers.explain(explainRequestOf(args));
     default:
       throw new CommandError(`the daemon (uvxlan ${VERSION}) does not know the command "${command}"`, 'EOPNOTSUPP');
   }
@@ -264,6 +267,17 @@ function entryOf(args: unknown, needsDestination: boolean): FdbArguments {
     throw new CommandError(`the argument ${entry.mac === '' ? 'mac' : 'dst'} is missing`, 'EINVAL');
   }
   return { ...entry, dev: requiredName(args, 'dev') };
+}
+
+function explainRequestOf(args: unknown): ExplainRequest {
+  const { frame, from, to } = fieldsOf(args);
+  const dev = requiredName(args, 'dev');
+  if (frame === undefined) return { dev, from: String(from), to: String(to) };
+  const hex = String(frame);
+  if (!/^([\da-f]{2}){14,65600}$/i.test(hex)) {
+    throw new CommandError('a frame is 14 to 65600 bytes as hex digits', 'EINVAL');
+  }
+  return { dev, frame: Buffer.from(hex, 'hex') };
 }
 
 function failure(error: ReplyError): Reply {

@@ -14,6 +14,8 @@ import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { optionWords, outerOptions } from './device-options.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
+import { explanation } from './explain/explain.ts';
+import { pose } from './explain/question.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
@@ -29,6 +31,8 @@ import {
   CommandError,
   type DaemonHandlers,
   type DaemonStatus,
+  type ExplainRequest,
+  type Explanation,
   type FdbArguments,
   type FdbFilter,
   type FdbRecord,
@@ -347,6 +351,18 @@ export class Daemon implements DaemonHandlers {
     ]);
   }
 
+  async explain(request: ExplainRequest): Promise<Explanation> {
+    const device = this.#device(request.dev);
+    const posed =
+      'frame' in request
+        ? { frame: request.frame, lookups: [] }
+        : await device.atHome((host) => pose(request, device.name, device.mac()!, host));
+    const { frame, lookups } = posed;
+    const [spec] = device.specs(this.#capabilities);
+    const run = this.#pool.dryRun(device.uplink.specs[0], spec, frame);
+    return explanation(device, frame, run, this.#forwarding.find(device, frame), lookups, performance.now() / 1000);
+  }
+
   async capture(request: CaptureRequest): Promise<RunningCapture> {
     const devices = this.#select(request.dev);
     const capture = new Capture(
@@ -358,7 +374,11 @@ export class Daemon implements DaemonHandlers {
       VERSION,
     );
     const { specs } = capture;
+    const watch = (isWatched: boolean): void => {
+      for (const device of devices) if (this.#devices.has(device.index)) this.#offload.watch(device, isWatched);
+    };
     await this.#pool.listen(specs);
+    watch(true);
     return {
       start: (sink) =>
         capture.start(
@@ -368,11 +388,13 @@ export class Daemon implements DaemonHandlers {
         ),
       finish: async () => {
         await this.#pool.unlisten(specs[0].id);
+        watch(false);
         capture.finish();
       },
       abandon: async () => {
         capture.abandon();
         await this.#pool.unlisten(specs[0].id);
+        watch(false);
       },
     };
   }

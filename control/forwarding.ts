@@ -10,6 +10,7 @@ import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
 import { outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
+import type { Found } from './explain/explain.ts';
 import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
@@ -170,6 +171,19 @@ export class Forwarding {
   show(device: VxlanDevice, selection: FdbSelection = {}, statistics = false): FdbRecord[] {
     const records = this.#writer.show(device.index, statistics ? performance.now() : undefined);
     return records.filter(matcher(selection, defaultsOf(device)));
+  }
+
+  /** What a frame of at least 14 bytes meets in the FDB, and the ways to its next hops. */
+  find(device: VxlanDevice, frame: Uint8Array): Found {
+    const entry = this.#writer.lookup(device.index, macHigh(frame, 0), macLow(frame, 0));
+    const reasons = this.#resolver.reasons();
+    const hops = (entry?.nextHops ?? []).flatMap((index) => {
+      const hop = this.#nextHops.get(index);
+      if (!hop) return []; // it went a moment ago
+      const { ip, port, vni } = hop;
+      return [{ ip, port, vni, path: this.#resolver.path(index), reason: reasons.get(index) }];
+    });
+    return { entry, hops };
   }
 
   /** A next hop in words, and the FDB entry by which a frame to `mac` (6 bytes) goes there. */

@@ -222,10 +222,37 @@ export interface DaemonHandlers {
   neighShow(filter: NeighFilter): Answer<NeighRecord[]>;
   neighFlush(filter: NeighFilter): Answer<void>;
   stats(name: string | null): Answer<StatsRecord[]>;
+  /** A dry run on the tables as they are. */
+  explain(request: ExplainRequest): Answer<Explanation>;
   /** Begins to record packets. Throws CommandError. */
   capture(request: CaptureRequest): Answer<RunningCapture>;
   /** Calls the listener for each event of the groups, until what it returns is called. */
   listen(groups: readonly EventGroup[], listener: EventListener): () => void;
+}
+
+/** What is asked about: a frame as hex digits, or a frame of which no more than both ends are known. */
+export type ExplainRequest = { readonly dev: string } & (
+  | { readonly frame: Uint8Array }
+  | { readonly from: string; readonly to: string }
+);
+
+export interface ExplainLookup {
+  readonly question: string;
+  readonly answer: string;
+}
+
+/** What becomes of a frame: nothing is sent, counted or learned to find out. Packets are hex digits, from the Ethernet header on. */
+export interface Explanation {
+  readonly dev: string;
+  readonly frame: string;
+  /** In the order in which they are made. */
+  readonly lookups: readonly ExplainLookup[];
+  /** What it would send, and what it would give back to the device. */
+  readonly packets: readonly string[];
+  readonly answers: readonly string[];
+  /** Where the outer fields of the first packet come from, by 'LAYER.FIELD'. */
+  readonly origins: Readonly<Record<string, string>>;
+  readonly verdict: string;
 }
 
 /** A capture that was asked for; it costs something until it is ended in either way. */

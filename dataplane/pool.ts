@@ -5,6 +5,7 @@ import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_BRIDGED, DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
+import { type DryRun, dryRun } from './dry-run.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
 import { MOST_TAPS } from './record/recorder.ts';
@@ -183,6 +184,11 @@ export class WorkerPool {
     if (!this.#taps.delete(id)) return;
     this.#mainThread?.unlisten(id);
     await this.#tellAll(() => ({ unlisten: id }));
+  }
+
+  /** What a worker would do with a frame now. */
+  dryRun(uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
+    return dryRun(this.#shared, uplink, device, frame);
   }
 
   /** Makes a worker fail once, for tests of recovery. */

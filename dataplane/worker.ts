@@ -143,7 +143,7 @@ export class Worker {
 
   /** Adds an uplink of whole frames over any port: the redirect uplink's TAP, or an in-memory link. */
   addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: UdpUplink, slow?: UdpReceiver): void {
-    const options = this.#frameOptions(spec, false);
+    const options = this.#frameOptions(spec, spec.kind !== 'redirect');
     const uplink = new FrameUplink(port, this.memory, this.sum, this.#counters, this.#nextHops, options, viaHost);
     this.#register(spec, uplink, false, slow);
   }

@@ -2,7 +2,7 @@ import type { CaptureRequest } from '../../control/capture/capture.ts';
 import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
-import type { LinkRecord, RunningCapture, StatsRecord } from '../../control/protocol.ts';
+import type { ExplainRequest, Explanation, LinkRecord, RunningCapture, StatsRecord } from '../../control/protocol.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -136,6 +136,14 @@ export class FakeDaemon implements DaemonHandlers {
   stats(name: string | null): StatsRecord[] {
     if (name !== null) this.link(name);
     return this.counters;
+  }
+
+  /** What explain() answers. */
+  explanation: Explanation | undefined;
+
+  explain({ dev }: ExplainRequest): Explanation {
+    this.link(dev);
+    return this.explanation!;
   }
 
   capture(request: CaptureRequest): RunningCapture {

@@ -7,6 +7,7 @@ import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
 import { run } from '../../cli/lab/process.ts';
 import { MAIN, type Vtep } from '../../cli/lab/vtep.ts';
+import type { StatsRecord } from '../../control/protocol.ts';
 import { tsharkFields } from './capture.ts';
 import { pair } from './pair.ts';
 import { frame, sendFrames } from './raw.ts';
@@ -95,3 +96,62 @@ test('capture: device, filter and count', { skip, timeout: 60_000 }, async (t) =
   assert.match(counted.stderr, /3 packets captured/);
   assert.equal((await tsharkFields(file, ['frame.number'])).length, 3);
 });
+
+for (const uplink of ['redirect', 'udp'] as const) {
+  test(`explain on ${uplink}: a question, and packets as they pass`, { skip, timeout: 60_000 }, async (t) => {
+    const { left, right } = await pair(t, uplink, 'kernel');
+    const { host, device } = left;
+    const explain = async (words: string) => {
+      const { stdout } = await host.run([process.execPath, MAIN, 'explain', '-j', ...words.split(' ')]);
+      return stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+    };
+    const fieldsOf = (shown: {
+      layers: { name: string; depth: number; fields: { name: string; origin?: string }[] }[];
+    }) =>
+      Object.fromEntries(
+        shown.layers
+          .filter(({ depth }) => depth === 0)
+          .flatMap(({ name, fields }) => fields.map((field) => [`${name}.${field.name}`, field])),
+      );
+
+    const [frame_, packet] = await explain(`from ${left.addresses[0]} to ${right.addresses[0]} dev ${device}`);
+    assert.deepEqual(
+      frame_.lookups.map(({ question }: { question: string }) => question),
+      [
+        `route to ${right.addresses[0]}`,
+        `neighbour ${right.addresses[0]} on ${device}`,
+        `FDB of ${device}: ${right.mac}`,
+        `way to ${right.local}`,
+      ],
+    );
+    assert.equal(packet.verdict, `sent as 1 packet to ${right.local}`);
+    const asked = fieldsOf(packet);
+    assert.equal(asked['IPv4.destination'].origin, `the FDB entry ${right.mac}, permanent: its dst`);
+    assert.equal(asked['UDP.destination port'].origin, `option "dstport 8472" of ${device}`);
+
+    const [dropped] = await explain(`from ${left.mac} to ${NO_SUCH_MAC} dev ${device}`);
+    assert.match(dropped.verdict, /^dropped, tx_no_remote: The FDB has no entry/);
+    // What the host itself sends on the device has nowhere to go.
+    const { stdout } = await host.run([process.execPath, MAIN, '-j', 'stats', device]);
+    assert.equal((JSON.parse(stdout) as StatsRecord[])[0].tx.out, 0, 'nothing was sent');
+
+    // A real ping is what the question told: up to what differs from packet to packet.
+    const live = host.spawn([process.execPath, MAIN, ...`explain -j --live dev ${device} count 2 icmp`.split(' ')]);
+    await new Promise((resolve) => setTimeout(resolve, 500)); // it says nothing until a packet comes
+    await ping(host, right.addresses[0], { count: 3, interval: 0.3 });
+    assert.equal((await live.ended(10_000)).status, 0, live.stderr);
+    const [inner, outer] = live.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.equal(inner.lookups.at(-2).question, `FDB of ${device}: ${right.mac}`);
+    const seen = fieldsOf(outer);
+    for (const name of ['IPv4.source', 'IPv4.destination', 'IPv4.TTL', 'UDP.destination port', 'VXLAN.VNI']) {
+      assert.deepEqual(seen[name], asked[name], name);
+    }
+    if (uplink === 'redirect') assert.deepEqual(seen['Ethernet.destination'], asked['Ethernet.destination']);
+  });
+}
