@@ -23,6 +23,7 @@ it was sent and by which FDB entry, or why it was dropped; super-frames are kept
 Options:
   -w, -write FILE      to a file
   -outer FILTER        only outer packets whose outer headers match: "host 192.0.2.2" for one VTEP
+  -segments            super-frames cut up into the packets that come onto the wire, and unfinished checksums finished
 Packets that come faster than they can be written are lost and counted; forwarding never waits.
 Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
@@ -39,8 +40,8 @@ interface Wish {
 const NUMBERS = ['count', 'seconds', 'snaplen', 'size', 'files'] as const;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['write', 'outer']);
-  const { write: file, outer = '' } = options;
+  const { options, words } = takeOptions(args, ['write', 'outer', 'segments']);
+  const { write: file, outer = '', segments = false } = options;
   const wish = parseWish(words);
   checkFilter(outer);
   if (wish.files !== undefined && wish.size === undefined) throw new UsageError('files wants a size: size MB files N');
@@ -49,7 +50,13 @@ export async function run(args: string[]): Promise<number> {
     throw new UsageError('a capture is not for the terminal: give -w FILE, or a reader: uvxlan capture | tshark -r -');
   }
   const { dev = null, filter, snaplen: snapLength } = wish;
-  const capture = await openCapture({ dev, filter, outerFilter: outer, ...(snapLength ? { snapLength } : {}) });
+  const capture = await openCapture({
+    dev,
+    filter,
+    outerFilter: outer,
+    segments,
+    ...(snapLength ? { snapLength } : {}),
+  });
   complain(`capturing${dev === null ? '' : ` on ${dev}`}, Ctrl-C ends it`);
   const writer = new CaptureWriter(file, wish, () => capture.finish());
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => capture.finish());

@@ -10,6 +10,7 @@ export interface Options {
   live?: true;
   once?: true;
   pretty?: true;
+  segments?: true;
   statistics?: true;
   batch?: string;
   config?: string;
@@ -32,6 +33,7 @@ const FLAGS: Record<string, keyof Options> = {
   pretty: 'pretty',
   s: 'statistics',
   stats: 'statistics',
+  segments: 'segments',
   statistics: 'statistics',
 };
 

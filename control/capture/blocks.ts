@@ -2,6 +2,7 @@
 import { COUNTERS } from '../../dataplane/counters.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import {
+  RECORD_CHECKSUM,
   RECORD_COPIES,
   RECORD_DEVICE,
   RECORD_DROP,
@@ -18,7 +19,9 @@ import {
   type RingReader,
 } from '../../dataplane/record/ring.ts';
 import { enhancedPacket, INBOUND, interfaceDescription, OUTBOUND } from '../../packets/pcapng.ts';
-import { GSO_TYPE_MASK, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
+import { type Offload, segmentsOf } from '../../packets/segments.ts';
+import { GSO_TUNNEL_IPV4, GSO_TUNNEL_IPV6, GSO_TYPE_MASK, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
+import type { CaptureRequest } from './capture.ts';
 import { fillHostHeaders } from './host-headers.ts';
 
 /** What the numbers in records stand for. */
@@ -38,10 +41,13 @@ export class BlockWriter {
   /** Numbers of the interfaces, in the order of their blocks. */
   readonly #interfaces = new Map<string, number>();
 
-  constructor(names: CaptureNames, snapLength: number, filter: string) {
+  readonly #segments: boolean;
+
+  constructor(names: CaptureNames, { snapLength, filter, segments }: CaptureRequest) {
     this.#names = names;
     this.#snapLength = snapLength;
     this.#filter = filter;
+    this.#segments = segments;
   }
 
   /** Interfaces described so far. */
@@ -76,16 +82,23 @@ export class BlockWriter {
       const local = flags & RECORD_RECEIVED ? this.#names.uplink(index)?.local : undefined;
       fillHostHeaders(bytes, length, local);
     }
-    const packet = enhancedPacket({
+    const comments = this.#comments(words, record, bytes, flags);
+    const packet = {
       interface: this.#interfaces.get(`${outer} ${index}`)!,
       time: ring.time(record),
-      bytes,
-      length,
       direction: flags & RECORD_RECEIVED ? INBOUND : OUTBOUND,
-      comments: this.#comments(words, record, bytes, flags),
-      lost,
+    } as const;
+    // One that is cut off cannot be cut up.
+    if (!this.#segments || bytes.length < length) {
+      return [...described, enhancedPacket({ ...packet, bytes, length, comments, lost })];
+    }
+    const segments = segmentsOf(bytes, offloadOf(words, record));
+    const parts = segments.map((segment, i) => {
+      const part = segments.length > 1 ? [`${i + 1} of ${segments.length}, cut up for this capture`] : [];
+      const own = i === 0 ? { comments: [...part, ...comments], lost } : { comments: part };
+      return enhancedPacket({ ...packet, bytes: segment, length: segment.length, ...own });
     });
-    return [...described, packet];
+    return [...described, ...parts];
   }
 
   #comments(words: Int32Array, record: number, bytes: Uint8Array, flags: number): string[] {
@@ -117,6 +130,20 @@ export class BlockWriter {
     }
     return comments;
   }
+}
+
+function offloadOf(words: Int32Array, record: number): Offload {
+  const gso = words[record + RECORD_GSO];
+  const type = (gso >> 8) & GSO_TYPE_MASK;
+  const checksum = words[record + RECORD_CHECKSUM];
+  return {
+    isUnfinished: (gso & NEEDS_CSUM) !== 0,
+    segments: type === 0 ? 'none' : type === GSO_UDP_L4 ? 'udp' : 'tcp',
+    isTunnel: ((gso >> 8) & (GSO_TUNNEL_IPV4 | GSO_TUNNEL_IPV6)) !== 0,
+    size: words[record + RECORD_GSO_SIZE],
+    checksumStart: checksum & 0xffff,
+    checksumOffset: checksum >>> 16,
+  };
 }
 
 function dropText(name: string, count: number): string {

@@ -10,6 +10,8 @@ export interface CaptureRequest {
   readonly filter: string;
   readonly outerFilter: string;
   readonly snapLength: number;
+  /** Whether super-frames and runs are cut up, and checksums finished, as they come onto the wire. */
+  readonly segments: boolean;
 }
 
 /** Takes blocks. Without room packets are lost and counted: nobody waits for a client. */
@@ -52,7 +54,7 @@ export class Capture {
       ...{ id, ring: allocateRing(RING), device: index, vni, filter, outerFilter, snapLength },
     }));
     this.#readers = this.specs.map(({ ring }) => new RingReader(ring));
-    this.#blocks = new BlockWriter(names, snapLength, filter);
+    this.#blocks = new BlockWriter(names, request);
     this.#version = version;
   }
 

@@ -56,6 +56,7 @@ function requestOf({
   filter = '',
   outerFilter = '',
   snapLength = CAPTURE_SNAP_LENGTH,
+  segments = false,
 }: Readonly<Record<string, unknown>>): CaptureRequest {
   for (const text of [filter, outerFilter]) checkFilter(String(text));
   const length = Number(snapLength);
@@ -63,7 +64,13 @@ function requestOf({
     throw new CommandError(`a snap length is 1 to ${CAPTURE_SNAP_LENGTH}`, 'EINVAL');
   }
   const name = dev === undefined || dev === null ? null : FDB_FIELDS.via(String(dev));
-  return { dev: name, filter: String(filter), outerFilter: String(outerFilter), snapLength: length };
+  return {
+    dev: name,
+    filter: String(filter),
+    outerFilter: String(outerFilter),
+    snapLength: length,
+    segments: segments === true,
+  };
 }
 
 function checkFilter(text: string): void {

@@ -58,7 +58,9 @@ test('what is asked of the daemon', async (t) => {
   };
   const { stdout } = await uvxlan('capture -outer udp dev flannel.1 count 1 snaplen 96 icmp or arp');
   assert.ok(stdout.includes('number 0'), 'standard output that is no terminal');
-  assert.deepEqual(asked, [{ dev: 'flannel.1', filter: 'icmp or arp', outerFilter: 'udp', snapLength: 96 }]);
+  assert.deepEqual(asked, [
+    { dev: 'flannel.1', filter: 'icmp or arp', outerFilter: 'udp', snapLength: 96, segments: false },
+  ]);
   assert.deepEqual(daemon.captures, [], 'it was ended');
 });
 

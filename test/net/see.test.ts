@@ -85,6 +85,20 @@ async function assertClean(file: string): Promise<void> {
   assert.equal(stderr.replace(/^Running as user.*\n/m, ''), '');
 }
 
+test('capture --segments: what comes onto the wire, checksums finished', { skip, timeout: 60_000 }, async (t) => {
+  const { left, right } = await pair(t, 'redirect', 'kernel');
+  const file = await capture(left.host, '-segments tcp', () =>
+    bulkTransfer(left.host, right.host, right.addresses[0], 200_000),
+  );
+  const fields = ['frame.len', 'ip.checksum.status', 'udp.checksum.status', 'tcp.checksum.status'] as const;
+  const packets = await tsharkFields(file, fields);
+  const bad = packets.filter((packet) => fields.slice(1).some((field) => packet[field].includes('0')));
+  assert.deepEqual(bad, []);
+  assert.ok(packets.length > 2 * (200_000 / 1500), `${packets.length} packets`);
+  assert.ok(Math.max(...packets.map((packet) => Number(packet['frame.len'][0]))) <= 1514);
+  await assertClean(file);
+});
+
 test('capture: device, filter and count', { skip, timeout: 60_000 }, async (t) => {
   const { left, right }: { left: Vtep; right: Vtep } = await pair(t, 'redirect', 'kernel');
   const { host } = left;
