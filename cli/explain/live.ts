@@ -4,6 +4,7 @@ import { type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
 import { dissect } from '../../packets/dissect.ts';
 import type { Packet } from '../../packets/packet.ts';
 import { type Client, connectToDaemon, openCapture } from '../client.ts';
+import { complain } from '../output.ts';
 import type { Explained } from './explained.ts';
 
 /** Where a frame goes does not depend on more of it than that. */
@@ -52,6 +53,7 @@ export async function explainLive(
   const { dev, filter, outerFilter, count } = wish;
   const client = await connectToDaemon();
   const capture = await openCapture({ dev, filter, outerFilter });
+  complain('waiting for packets, Ctrl-C ends it');
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => capture.finish());
   try {
     const links = await client.ask<LinkRecord[]>('link show', { name: dev });

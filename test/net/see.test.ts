@@ -33,7 +33,7 @@ const FIELDS = [
 async function capture(host: Host, words: string, traffic: () => Promise<unknown>): Promise<string> {
   const file = join(host.directory, `${host.name}.pcapng`);
   const process_ = host.spawn([process.execPath, MAIN, 'capture', '-w', file, ...words.split(' ').filter(Boolean)]);
-  await process_.waitFor(/capturing/);
+  await process_.waitFor(/capturing/, 10_000);
   await traffic();
   const { status } = await process_.stop('SIGINT');
   assert.equal(status, 0, process_.stderr);
@@ -43,36 +43,45 @@ async function capture(host: Host, words: string, traffic: () => Promise<unknown
 
 const NO_SUCH_MAC = '02:00:00:00:00:99';
 
+/** One pair for all of it: building one takes longer than what is done with it. */
 for (const uplink of ['redirect', 'udp'] as const) {
-  test(`capture on ${uplink}: both sides, directions, next hops, drops`, { skip, timeout: 60_000 }, async (t) => {
+  test(`what passes on ${uplink}`, { skip, timeout: 120_000 }, async (t) => {
     const { left, right } = await pair(t, uplink, 'kernel');
-    const file = await capture(left.host, 'ip or ether proto 0x88b5', async () => {
-      await ping(left.host, right.addresses[0], { count: 2, interval: 0.05 });
-      await sendFrames(left.host, left.device, [frame(NO_SUCH_MAC, left.mac, '88b5', Buffer.alloc(50))]);
-      await bulkTransfer(left.host, right.host, right.addresses[0], 1 << 20);
-    });
-    const packets = await tsharkFields(file, FIELDS, { filter: 'icmp or eth.type==0x88b5' });
-    const shown = packets.map((packet) => {
-      const side = packet['vxlan.vni'].length > 0 ? 'outer' : 'inner';
-      const [direction] = packet['frame.packet_flags_direction'];
-      return `${side} ${direction === '0x00000001' || direction === '1' ? 'in' : 'out'} ${packet['icmp.type'].at(-1) ?? 'other'}`;
-    });
-    const once = ['inner out 8', 'outer out 8', 'outer in 0', 'inner in 0'];
-    assert.deepEqual(shown, [...once, ...once, 'inner out other']);
-    assert.deepEqual([...new Set(packets.map((packet) => packet['frame.interface_name'][0]))].sort(), [
-      'eth0',
-      'flannel.1',
-    ]);
-    const [first, outer] = packets;
-    assert.match(
-      first['frame.comment'][0],
-      /^to VTEP 192\.0\.2\.2, port 8472, VNI 1 \(FDB: 02:00:00:00:00:02, permanent\)/,
-    );
-    assert.deepEqual(outer['ip.src'], [left.local, left.addresses[0]]);
-    assert.deepEqual(packets[2]['ip.dst'], [left.local, left.addresses[0]]);
-    assert.match(packets.at(-1)!['frame.comment'].join(), /^dropped, tx_no_remote: The FDB has no entry/);
-    await assertClean(file);
+    await t.test('explain: a question, and packets as they pass', () => assertExplains(left, right, uplink));
+    await t.test('capture: both sides, directions, next hops, drops', () => assertCaptures(left, right));
+    if (uplink === 'udp') return;
+    await t.test('capture --segments: what comes onto the wire', () => assertSegments(left, right));
+    await t.test('capture: device, filter and count', () => assertCounts(left, right));
   });
+}
+
+async function assertCaptures(left: Vtep, right: Vtep): Promise<void> {
+  const file = await capture(left.host, 'ip or ether proto 0x88b5', async () => {
+    await ping(left.host, right.addresses[0], { count: 2, interval: 0.05 });
+    await sendFrames(left.host, left.device, [frame(NO_SUCH_MAC, left.mac, '88b5', Buffer.alloc(50))]);
+    await bulkTransfer(left.host, right.host, right.addresses[0], 1 << 20);
+  });
+  const packets = await tsharkFields(file, FIELDS, { filter: 'icmp or eth.type==0x88b5' });
+  const shown = packets.map((packet) => {
+    const side = packet['vxlan.vni'].length > 0 ? 'outer' : 'inner';
+    const [direction] = packet['frame.packet_flags_direction'];
+    return `${side} ${direction === '0x00000001' || direction === '1' ? 'in' : 'out'} ${packet['icmp.type'].at(-1) ?? 'other'}`;
+  });
+  const once = ['inner out 8', 'outer out 8', 'outer in 0', 'inner in 0'];
+  assert.deepEqual(shown, [...once, ...once, 'inner out other']);
+  assert.deepEqual([...new Set(packets.map((packet) => packet['frame.interface_name'][0]))].sort(), [
+    'eth0',
+    'flannel.1',
+  ]);
+  const [first, outer] = packets;
+  assert.match(
+    first['frame.comment'][0],
+    /^to VTEP 192\.0\.2\.2, port 8472, VNI 1 \(FDB: 02:00:00:00:00:02, permanent\)/,
+  );
+  assert.deepEqual(outer['ip.src'], [left.local, left.addresses[0]]);
+  assert.deepEqual(packets[2]['ip.dst'], [left.local, left.addresses[0]]);
+  assert.match(packets.at(-1)!['frame.comment'].join(), /^dropped, tx_no_remote: The FDB has no entry/);
+  await assertClean(file);
 }
 
 /**
@@ -85,8 +94,7 @@ async function assertClean(file: string): Promise<void> {
   assert.equal(stderr.replace(/^Running as user.*\n/m, ''), '');
 }
 
-test('capture --segments: what comes onto the wire, checksums finished', { skip, timeout: 60_000 }, async (t) => {
-  const { left, right } = await pair(t, 'redirect', 'kernel');
+async function assertSegments(left: Vtep, right: Vtep): Promise<void> {
   const file = await capture(left.host, '-segments tcp', () =>
     bulkTransfer(left.host, right.host, right.addresses[0], 200_000),
   );
@@ -97,75 +105,71 @@ test('capture --segments: what comes onto the wire, checksums finished', { skip,
   assert.ok(packets.length > 2 * (200_000 / 1500), `${packets.length} packets`);
   assert.ok(Math.max(...packets.map((packet) => Number(packet['frame.len'][0]))) <= 1514);
   await assertClean(file);
-});
+}
 
-test('capture: device, filter and count', { skip, timeout: 60_000 }, async (t) => {
-  const { left, right }: { left: Vtep; right: Vtep } = await pair(t, 'redirect', 'kernel');
+async function assertCounts(left: Vtep, right: Vtep): Promise<void> {
   const { host } = left;
   const file = join(host.directory, 'counted');
   const counted = host.spawn([process.execPath, MAIN, ...`capture -w ${file} dev flannel.1 count 3 icmp`.split(' ')]);
-  await counted.waitFor(/capturing/);
+  await counted.waitFor(/capturing/, 10_000);
   await ping(host, right.addresses[0], { count: 2, interval: 0.05 });
   assert.equal((await counted.ended(10_000)).status, 0);
   assert.match(counted.stderr, /3 packets captured/);
   assert.equal((await tsharkFields(file, ['frame.number'])).length, 3);
-});
+}
 
-for (const uplink of ['redirect', 'udp'] as const) {
-  test(`explain on ${uplink}: a question, and packets as they pass`, { skip, timeout: 60_000 }, async (t) => {
-    const { left, right } = await pair(t, uplink, 'kernel');
-    const { host, device } = left;
-    const explain = async (words: string) => {
-      const { stdout } = await host.run([process.execPath, MAIN, 'explain', '-j', ...words.split(' ')]);
-      return stdout
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line));
-    };
-    const fieldsOf = (shown: {
-      layers: { name: string; depth: number; fields: { name: string; origin?: string }[] }[];
-    }) =>
-      Object.fromEntries(
-        shown.layers
-          .filter(({ depth }) => depth === 0)
-          .flatMap(({ name, fields }) => fields.map((field) => [`${name}.${field.name}`, field])),
-      );
-
-    const [frame_, packet] = await explain(`from ${left.addresses[0]} to ${right.addresses[0]} dev ${device}`);
-    assert.deepEqual(
-      frame_.lookups.map(({ question }: { question: string }) => question),
-      [
-        `route to ${right.addresses[0]}`,
-        `neighbour ${right.addresses[0]} on ${device}`,
-        `FDB of ${device}: ${right.mac}`,
-        `way to ${right.local}`,
-      ],
-    );
-    assert.equal(packet.verdict, `sent as 1 packet to ${right.local}`);
-    const asked = fieldsOf(packet);
-    assert.equal(asked['IPv4.destination'].origin, `the FDB entry ${right.mac}, permanent: its dst`);
-    assert.equal(asked['UDP.destination port'].origin, `option "dstport 8472" of ${device}`);
-
-    const [dropped] = await explain(`from ${left.mac} to ${NO_SUCH_MAC} dev ${device}`);
-    assert.match(dropped.verdict, /^dropped, tx_no_remote: The FDB has no entry/);
-    // What the host itself sends on the device has nowhere to go.
-    const { stdout } = await host.run([process.execPath, MAIN, '-j', 'stats', device]);
-    assert.equal((JSON.parse(stdout) as StatsRecord[])[0].tx.out, 0, 'nothing was sent');
-
-    // A real ping is what the question told: up to what differs from packet to packet.
-    const live = host.spawn([process.execPath, MAIN, ...`explain -j --live dev ${device} count 2 icmp`.split(' ')]);
-    await new Promise((resolve) => setTimeout(resolve, 500)); // it says nothing until a packet comes
-    await ping(host, right.addresses[0], { count: 3, interval: 0.3 });
-    assert.equal((await live.ended(10_000)).status, 0, live.stderr);
-    const [inner, outer] = live.stdout
+async function assertExplains(left: Vtep, right: Vtep, uplink: string): Promise<void> {
+  const { host, device } = left;
+  const explain = async (words: string) => {
+    const { stdout } = await host.run([process.execPath, MAIN, 'explain', '-j', ...words.split(' ')]);
+    return stdout
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
-    assert.equal(inner.lookups.at(-2).question, `FDB of ${device}: ${right.mac}`);
-    const seen = fieldsOf(outer);
-    for (const name of ['IPv4.source', 'IPv4.destination', 'IPv4.TTL', 'UDP.destination port', 'VXLAN.VNI']) {
-      assert.deepEqual(seen[name], asked[name], name);
-    }
-    if (uplink === 'redirect') assert.deepEqual(seen['Ethernet.destination'], asked['Ethernet.destination']);
-  });
+  };
+  const fieldsOf = (shown: {
+    layers: { name: string; depth: number; fields: { name: string; origin?: string }[] }[];
+  }) =>
+    Object.fromEntries(
+      shown.layers
+        .filter(({ depth }) => depth === 0)
+        .flatMap(({ name, fields }) => fields.map((field) => [`${name}.${field.name}`, field])),
+    );
+
+  const [frame_, packet] = await explain(`from ${left.addresses[0]} to ${right.addresses[0]} dev ${device}`);
+  assert.deepEqual(
+    frame_.lookups.map(({ question }: { question: string }) => question),
+    [
+      `route to ${right.addresses[0]}`,
+      `neighbour ${right.addresses[0]} on ${device}`,
+      `FDB of ${device}: ${right.mac}`,
+      `way to ${right.local}`,
+    ],
+  );
+  assert.equal(packet.verdict, `sent as 1 packet to ${right.local}`);
+  const asked = fieldsOf(packet);
+  assert.equal(asked['IPv4.destination'].origin, `the FDB entry ${right.mac}, permanent: its dst`);
+  assert.equal(asked['UDP.destination port'].origin, `option "dstport 8472" of ${device}`);
+
+  const [dropped] = await explain(`from ${left.mac} to ${NO_SUCH_MAC} dev ${device}`);
+  assert.match(dropped.verdict, /^dropped, tx_no_remote: The FDB has no entry/);
+  // What the host itself sends on the device has nowhere to go.
+  const { stdout } = await host.run([process.execPath, MAIN, '-j', 'stats', device]);
+  assert.equal((JSON.parse(stdout) as StatsRecord[])[0].tx.out, 0, 'nothing was sent');
+
+  // A real ping is what the question told: up to what differs from packet to packet.
+  const live = host.spawn([process.execPath, MAIN, ...`explain -j --live dev ${device} count 2 icmp`.split(' ')]);
+  await live.waitFor(/waiting for packets/, 10_000);
+  await ping(host, right.addresses[0], { count: 1 });
+  assert.equal((await live.ended(10_000)).status, 0, live.stderr);
+  const [inner, outer] = live.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.equal(inner.lookups.at(-2).question, `FDB of ${device}: ${right.mac}`);
+  const seen = fieldsOf(outer);
+  for (const name of ['IPv4.source', 'IPv4.destination', 'IPv4.TTL', 'UDP.destination port', 'VXLAN.VNI']) {
+    assert.deepEqual(seen[name], asked[name], name);
+  }
+  if (uplink === 'redirect') assert.deepEqual(seen['Ethernet.destination'], asked['Ethernet.destination']);
 }
