@@ -62,7 +62,7 @@ export class HttpClient {
         if (body.length > LONGEST_BODY) throw new Error('an answer without end');
       }
     } catch (error) {
-      throw this.#failure(error, request.signal);
+      throw this.#failure(error, request.signal, signal);
     }
     return { status: answer.statusCode ?? 0, body };
   }
@@ -129,16 +129,16 @@ export class HttpClient {
       request.on('error', reject);
       request.end(body);
     }).catch((error) => {
-      throw this.#failure(error, signal);
+      throw this.#failure(error, signal, limit);
     });
   }
 
   /** The caller's own abort as it is; everything else as one sentence. */
-  #failure(error: unknown, signal: AbortSignal): unknown {
+  #failure(error: unknown, signal: AbortSignal, limit?: AbortSignal): unknown {
     if (signal.aborted || error instanceof HttpError) return signal.aborted ? signal.reason : error;
-    const { name, code, message } = error as NodeJS.ErrnoException;
+    const { code, message } = error as NodeJS.ErrnoException;
     let reason = message || code || 'the connection broke';
-    if (name === 'AbortError' || name === 'TimeoutError') reason = `no answer in ${this.#patience / 1000} s`;
+    if (limit?.aborted) reason = `no answer in ${this.#patience / 1000} s`;
     else if (code === 'ECONNREFUSED') reason = 'nobody listens there (ECONNREFUSED)';
     else if (code === 'ECONNRESET') reason = 'the connection broke (ECONNRESET)';
     return new HttpError(`${this.base.origin}: ${reason}`);

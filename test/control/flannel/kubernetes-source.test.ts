@@ -51,6 +51,8 @@ async function start(
       environment: { NODE_NAME: 'self' },
       setNodeNetworkUnavailable: true,
       log: listener.log,
+      // The shortest pauses that there are.
+      random: () => 1,
       ...options,
     });
     t.after(() => source.stop());
