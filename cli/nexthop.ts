@@ -10,8 +10,9 @@ export const HELP = `Usage: uvxlan nexthop { add | replace } id ID { via ADDRESS
        uvxlan nexthop [ show ] [ id ID ]
        uvxlan nexthop get id ID
        uvxlan nexthop flush
-VTEPs and groups of VTEPs for FDB entries ("uvxlan fdb add MAC dev DEV nhid ID"), in the words of "ip nexthop ... fdb". Frames to an
-entry with a group go to one of its VTEPs, each flow to the same one, all at equal cost. They are the daemon's, and end with it.
+VTEPs and groups of VTEPs for FDB entries ("uvxlan fdb add MAC dev DEV nhid ID"), in the words of "ip nexthop ... fdb".
+Frames to an entry with a group go to one of its VTEPs, each flow to the same one, all at equal cost. They are the
+daemon's, and end with it.
   replace    another VTEP, or other members: flows move at once
   del        a VTEP leaves its groups; a group takes its FDB entries along
 Options:

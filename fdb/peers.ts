@@ -1,7 +1,7 @@
 /**
  * The VTEPs that each device sends to, by address, for workers to ask whether a packet's sender is one of them. One SharedArrayBuffer:
  *
- *     word 0 SEQUENCE   odd while the table is written
+ *     word 0 SEQUENCE   odd while cells are moved; another one after each change
  *     word 1 SEED       of the hash: a secret one keeps others from choosing addresses that share a chain
  *     words 16..        2^n cells: | address, 4 words | device + 1, 0 when empty | 3 unused |
  *
@@ -91,7 +91,9 @@ export class Peers {
     const [a, b, c, d] = wordsOf(address);
     let i = hash(words[SEED], device, a, b, c, d) & this.#mask;
     while (words[this.#cell(i) + CELL_OWNER] !== 0) i = (i + 1) & this.#mask;
-    this.#write(() => this.#put(this.#cell(i), device + 1, a, b, c, d));
+    // The cell is nobody's until its last word is stored; who is still comparing what it held before looks again.
+    Atomics.add(words, SEQUENCE, 2);
+    this.#put(this.#cell(i), device + 1, a, b, c, d);
   }
 
   /** Takes a reference away. */
@@ -101,7 +103,10 @@ export class Peers {
     this.#references.set(name, references);
     if (references > 0) return;
     this.#references.delete(name);
-    this.#write(() => this.#erase(this.#find(device, wordsOf(address))));
+    const at = this.#find(device, wordsOf(address));
+    const isLast = this.#words[this.#cell((at + 1) & this.#mask) + CELL_OWNER] === 0;
+    if (isLast) Atomics.store(this.#words, this.#cell(at) + CELL_OWNER, 0);
+    else this.#write(() => this.#erase(at));
   }
 
   /** Empties a cell and moves what stands behind it in its chain up, so that no search ends too early (Knuth 6.4, algorithm R). */

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { PeerReader, Peers } from '../../fdb/peers.ts';
-import { get32 } from '../../wire/bytes.ts';
+import { get32, put32 } from '../../wire/bytes.ts';
+import { startReader } from './reader.ts';
 
 function has(reader: PeerReader, device: number, address: Uint8Array): boolean {
   const [a, b, c, d] = [0, 4, 8, 12].map((at) => (at < address.length ? get32(address, at) : 0));
@@ -53,4 +54,37 @@ test('an IPv4 address is no beginning of an IPv6 one, and a device has its own',
   assert.equal(has(reader, 0, longer), false);
   assert.equal(has(reader, 1, Uint8Array.of(0x20, 1, 0xd, 0xb8)), false);
   assert.equal(has(reader, 0, Uint8Array.of(0x20, 1, 0xd, 0xb8)), true);
+});
+
+test('other threads find who stays, and nobody who is not there, while others come and go', {
+  timeout: 20_000,
+}, async (t) => {
+  // Half full, so that chains are long and removals move cells.
+  const peers = new Peers(64, 7);
+  const bytes = (value: number) => {
+    const address = new Uint8Array(4);
+    put32(address, 0, value);
+    return address;
+  };
+  const residents = 32;
+  for (let i = 0; i < residents; i++) peers.add(1, bytes(i));
+  const readers = [1, 2].map(() =>
+    startReader<{ lookups: number; missed: number; strangers: number; guests: number }>(t, 'peers', {
+      buffer: peers.buffer,
+      residents,
+    }),
+  );
+  await Promise.all(readers.map(({ started }) => started));
+  for (let round = 0; readers.some(({ rounds }) => rounds() < 2_000); round++) {
+    for (let i = 0; i < residents; i++) peers.add(1, bytes(1000 + i));
+    for (let i = 0; i < residents; i++) peers.remove(1, bytes(1000 + ((i * 7) % residents)));
+    if (round % 16 === 0) await new Promise(setImmediate);
+  }
+  for (const reader of readers) {
+    const { lookups, strangers, guests, missed } = await reader.stop();
+    assert.ok(lookups > 10_000 && guests > 0);
+    assert.equal(strangers, 0);
+    // Only while the writer was off the CPU with the table in its hands.
+    assert.ok(missed <= lookups / 1000, `${missed} of ${lookups} missed`);
+  }
 });

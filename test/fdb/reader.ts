@@ -15,6 +15,7 @@ import {
   TEMPLATE_WORDS,
   VIA_HOST,
 } from '../../fdb/nexthops.ts';
+import { PeerReader } from '../../fdb/peers.ts';
 import { FdbReader } from '../../fdb/table.ts';
 
 /** Words of the array between the threads. */
@@ -46,7 +47,12 @@ interface ListData {
   name: Int32Array;
 }
 
-type Data = TableData & NextHopData & ListData;
+interface PeerData {
+  buffer: SharedArrayBuffer;
+  residents: number;
+}
+
+type Data = TableData & NextHopData & ListData & PeerData;
 
 interface Rounds {
   counts: Record<string, number>;
@@ -124,6 +130,21 @@ const ROUNDS = {
       for (let i = 0; i < count; i++) {
         counts.members++;
         if (words[list + 1 + i] !== first + i) counts.mixed++;
+      }
+    };
+    return { counts, round };
+  },
+
+  /** Looks VTEPs up: residents are never removed, those from 1000 on come and go, those from 5000 on never come. */
+  peers({ buffer, residents }: PeerData): Rounds {
+    const reader = new PeerReader(buffer);
+    const counts = { lookups: 0, missed: 0, strangers: 0, guests: 0 };
+    const round = () => {
+      for (let i = 0; i < residents; i++) {
+        counts.lookups++;
+        if (!reader.has(1, i, 0, 0, 0)) counts.missed++;
+        if (reader.has(1, 5000 + i, 0, 0, 0)) counts.strangers++;
+        if (reader.has(1, 1000 + i, 0, 0, 0)) counts.guests++;
       }
     };
     return { counts, round };
