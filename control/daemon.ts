@@ -10,6 +10,7 @@ import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, runCommand, startApi } from './api.ts';
 import type { CaptureNames } from './capture/blocks.ts';
 import { Capture, type CaptureRequest } from './capture/capture.ts';
+import { captureStream } from './capture/chunks.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { optionWords, outerOptions } from './device-options.ts';
@@ -201,6 +202,7 @@ export class Daemon implements DaemonHandlers {
     const node: Node = {
       name: hostname(),
       ask: async <T>(command: string, args?: unknown) => (await runCommand(this, command, args ?? {})) as T,
+      capture: (request) => captureStream(this, request),
     };
     // Only who wants a page pays for what it takes.
     const { startWeb } = await import('./web/server.ts');

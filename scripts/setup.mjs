@@ -18,6 +18,7 @@ const programs = {
     iptables: 'iptables',
     nft: 'nftables',
     etcd: 'etcd-server',
+    chromium: 'chromium',
     openssl: 'openssl',
     '/usr/lib/cni/bridge': 'containernetworking-plugins',
     'ovs-vswitchd': 'openvswitch-switch',

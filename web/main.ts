@@ -3,6 +3,7 @@ import type { DropText, Live, Page, PeerRow } from '../control/web/shapes.ts';
 import { Charts } from './charts.js';
 import { byId } from './dom.js';
 import { listDrops } from './drops.js';
+import { Microscope } from './microscope.js';
 import { ratesBetween } from './rates.js';
 import { TableView } from './tables.js';
 import { describeDevices, drawTopology } from './topology.js';
@@ -13,6 +14,7 @@ const PEERS_SECONDS = 5;
 const status = byId('status');
 const charts = new Charts(byId('charts'));
 const tables = new TableView(byId('table-view'));
+const microscope = new Microscope(byId('microscope-view'));
 const drops = new Map<string, DropText>();
 const peers = new Map<string, PeerRow[]>();
 let last: Live | undefined;
@@ -51,6 +53,7 @@ function show(live: Live): void {
   if (text !== opened) byId('devices').replaceChildren(...described);
   opened = text;
   byId('drop-list').replaceChildren(...listDrops(live, drops));
+  microscope.setDevices(live);
   tables.setNodes(live.nodes.map(({ name }) => name));
   if (seconds++ % PEERS_SECONDS === 0) askPeers(live).catch((error: Error) => trouble(error.message));
 }

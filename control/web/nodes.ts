@@ -1,4 +1,5 @@
 /** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
+import type { CaptureRequest } from '../capture/capture.ts';
 import type { NeighRecord } from '../neigh-words.ts';
 import type { FdbRecord, LinkRecord, StatsRecord } from '../protocol.ts';
 import type { Counts, DeviceState, FdbRow, NeighbourRow, NodeState, Page, PeerRow } from './shapes.ts';
@@ -8,6 +9,8 @@ export interface Node {
   readonly name: string;
   /** One command of the control socket; throws what the daemon says. */
   ask<T>(command: string, args?: unknown): Promise<T>;
+  /** Packets as pcapng, until finish() is called. */
+  capture(request: CaptureRequest): Promise<{ readonly chunks: AsyncIterable<Uint8Array>; finish(): void }>;
 }
 
 /** Rows that one answer has at most. */

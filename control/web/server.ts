@@ -11,6 +11,7 @@ import { DROPS } from '../../dataplane/drops.ts';
 import { CommandError, VERSION } from '../protocol.ts';
 import { Feed } from './feed.ts';
 import { type Node, Tables } from './nodes.ts';
+import { lookAtPackets } from './packets.ts';
 import type { DropText } from './shapes.ts';
 
 export interface WebOptions {
@@ -92,6 +93,7 @@ function isLoopback(address: string): boolean {
 class Site {
   readonly #secret: string | undefined;
   readonly #address: string;
+  readonly #nodes: ReadonlyMap<string, Node>;
   readonly #tables: ReadonlyMap<string, Tables>;
   readonly #feed: Feed;
   readonly #files = new Map<string, { readonly type: string; readonly body: Buffer }>();
@@ -100,6 +102,7 @@ class Site {
   constructor(nodes: readonly Node[], secret: string | undefined, address: string) {
     this.#secret = secret;
     this.#address = address;
+    this.#nodes = new Map(nodes.map((node) => [node.name, node]));
     this.#tables = new Map(nodes.map((node) => [node.name, new Tables(node)]));
     this.#feed = new Feed(nodes);
     const uplot = (name: string) => readFileSync(createRequire(import.meta.url).resolve(`uplot/dist/uPlot.${name}`));
@@ -109,7 +112,7 @@ class Site {
     this.#files.set('/uplot.css', { type: 'text/css; charset=utf-8', body: uplot('min.css') });
     this.#files.set('/style.css', { type: 'text/css; charset=utf-8', body: web('style.css') });
     this.#files.set('/uplot.js', { type: script, body: uplot('iife.min.js') });
-    for (const name of ['main', 'charts', 'dom', 'drops', 'rates', 'tables', 'topology']) {
+    for (const name of ['main', 'charts', 'dom', 'drops', 'microscope', 'rates', 'tables', 'topology']) {
       this.#files.set(`/${name}.js`, { type: script, body: web(`${name}.js`) });
     }
   }
@@ -162,6 +165,8 @@ class Site {
         return;
       case '/api/drops':
         return json(response, this.#drops);
+      case '/api/packets':
+        return this.#packets(searchParams, response);
       case '/api/version':
         return json(response, { version: VERSION });
     }
@@ -172,6 +177,17 @@ class Site {
     const offset = Number(searchParams.get('offset') ?? 0);
     if (!Number.isSafeInteger(offset) || offset < 0) return fail(response, 400, 'offset is not a number from 0 on');
     json(response, await tables[table]((searchParams.get('q') ?? '').slice(0, 200), offset));
+  }
+
+  async #packets(search: URLSearchParams, response: ServerResponse): Promise<void> {
+    const node = this.#nodes.get(search.get('node') ?? '');
+    if (!node) return fail(response, 404, 'there is no such node');
+    try {
+      json(response, await lookAtPackets(node, search.get('dev') || null, (search.get('filter') ?? '').slice(0, 500)));
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      fail(response, error.errno === 'EBUSY' ? 503 : 400, error.message);
+    }
   }
 
   /** A name that leads here by a trick of DNS is not ours, so that no other site's scripts read the page. */

@@ -85,3 +85,50 @@ export interface PeerRow {
   /** Why it cannot be reached; '' when it can. */
   readonly reason: string;
 }
+
+/** GET api/packets?node= &dev= &filter= : packets of the next seconds, inner frames and outer packets. */
+export interface PacketList {
+  readonly packets: readonly PacketShape[];
+}
+
+export interface PacketShape {
+  /** '13:00:00.123456'. */
+  readonly time: string;
+  /** Name of the device or NIC. */
+  readonly interface: string;
+  readonly direction: 'in' | 'out' | '';
+  /** '10.244.1.2 > 10.244.2.2 ICMP'. */
+  readonly summary: string;
+  /** As it was sent, in bytes; `hex` may have fewer. */
+  readonly length: number;
+  readonly hex: string;
+  /** Where it went by which entry, why it was dropped, what is special about it. */
+  readonly comments: readonly string[];
+  readonly layers: readonly LayerShape[];
+  /** Where taking it apart ended early, and why. */
+  readonly fault?: { readonly offset: number; readonly message: string } | undefined;
+}
+
+export interface LayerShape {
+  /** 'outer IPv4'. */
+  readonly title: string;
+  /** VXLAN headers in front of it. */
+  readonly depth: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly reference: string;
+  readonly fields: readonly FieldShape[];
+}
+
+export interface FieldShape {
+  readonly name: string;
+  readonly offset: number;
+  /** First bit within the byte, 0 the most significant, and how many. */
+  readonly bit: number;
+  readonly bits: number;
+  readonly value: string;
+  readonly meaning: string;
+  readonly problem: string;
+  readonly reference: string;
+  readonly origin: string;
+}

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { request } from 'node:http';
+import { PassThrough } from 'node:stream';
 import test, { type TestContext } from 'node:test';
 import { type Node, Tables } from '../../../control/web/nodes.ts';
 import { parseListen, startWeb } from '../../../control/web/server.ts';
-import type { FdbRow, Live, Page, PeerRow } from '../../../control/web/shapes.ts';
+import type { FdbRow, Live, PacketList, Page, PeerRow } from '../../../control/web/shapes.ts';
+import { enhancedPacket, interfaceDescription, OUTBOUND, sectionHeader } from '../../../packets/pcapng.ts';
+import { frame } from '../../dataplane/packet.ts';
 
 const RECORDS = Array.from({ length: 250 }, (_, i) => ({
   mac: `02:00:00:00:00:${i.toString(16).padStart(2, '0')}`,
@@ -12,7 +15,11 @@ const RECORDS = Array.from({ length: 250 }, (_, i) => ({
   flags: ['self'],
   state: 'permanent',
 }));
-const LINK = { uvxlan: { unresolved: [{ dst: '192.0.2.3', reason: 'no route' }] }, ifname: 'vx1' };
+const LINK = {
+  ifname: 'vx1',
+  linkinfo: { info_data: { port: 8472 } },
+  uvxlan: { unresolved: [{ dst: '192.0.2.3', reason: 'no route' }] },
+};
 
 /** A daemon that counts what it is asked. */
 class FakeNode implements Node {
@@ -30,6 +37,28 @@ class FakeNode implements Node {
       status: { version: '0.1.0' },
     };
     return answers[command] as T;
+  }
+
+  /** Three packets, then as long as one waits. */
+  async capture(): ReturnType<Node['capture']> {
+    const stream = new PassThrough();
+    stream.write(sectionHeader('test'));
+    stream.write(interfaceDescription('vx1', 'inner', { snapLength: 65535, filter: '' }));
+    for (const bytes of [frame({ payload: Buffer.from('<script>') }), frame({ version: 6 }), Uint8Array.of(1, 2, 3)]) {
+      const comments = ['to VTEP 192.0.2.2'];
+      stream.write(
+        enhancedPacket({
+          interface: 0,
+          time: 1e12,
+          bytes,
+          length: bytes.length,
+          direction: OUTBOUND,
+          comments,
+          lost: 0,
+        }),
+      );
+    }
+    return { chunks: stream, finish: () => void stream.end() };
   }
 }
 
@@ -60,6 +89,7 @@ test('serves its files with headers that keep others out', async (t) => {
     'charts.js',
     'dom.js',
     'drops.js',
+    'microscope.js',
     'rates.js',
     'tables.js',
     'topology.js',
@@ -154,4 +184,24 @@ test('tables are searched and paged', async () => {
     peers.rows.find(({ dev, address }) => dev === 'vx1' && address === '192.0.2.3'),
     { address: '192.0.2.3', dev: 'vx1', macs: 25, reason: 'no route' },
   );
+});
+
+test('packets come taken apart, with what the daemon says of them', async (t) => {
+  const { url } = await serve(t);
+  const response = await fetch(`${url}api/packets?node=left`);
+  const { packets } = (await response.json()) as PacketList;
+  assert.equal(packets.length, 3);
+  const [first, second, broken] = packets;
+  assert.deepEqual([first.interface, first.direction, first.comments], ['vx1', 'out', ['to VTEP 192.0.2.2']]);
+  assert.equal(first.summary, '10.0.0.1 > 10.0.0.2 TCP');
+  assert.ok(first.hex.endsWith(Buffer.from('<script>').toString('hex')));
+  assert.deepEqual(
+    first.layers.slice(0, 3).map(({ title }) => title),
+    ['Ethernet', 'IPv4', 'TCP'],
+  );
+  assert.equal(second.layers[1].fields.find(({ name }) => name === 'source')!.value, 'fd00:1::');
+  assert.match(broken.fault!.message, /Ethernet header is cut off/);
+  assert.equal((await fetch(`${url}api/packets?node=other`)).status, 404);
+  const all = await Promise.all([1, 2, 3].map(() => fetch(`${url}api/packets?node=left`).then(({ status }) => status)));
+  assert.deepEqual(all.sort(), [200, 200, 503], 'two captures at a time');
 });

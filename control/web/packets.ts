@@ -1,0 +1,114 @@
+/** Packets for the microscope: captured for a moment, taken apart, as plain data. */
+import { CaptureError, type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
+import { dissect } from '../../packets/dissect.ts';
+import { layerTitle, type Packet, valueText } from '../../packets/packet.ts';
+import { CAPTURE_SNAP_LENGTH, CommandError, type LinkRecord } from '../protocol.ts';
+import type { Node } from './nodes.ts';
+import type { PacketList, PacketShape } from './shapes.ts';
+
+const MOST_PACKETS = 40;
+const MILLISECONDS = 3_000;
+/** Bytes of a packet that are shown: a super-frame's payload tells nothing more after some hundred. */
+const MOST_BYTES = 512;
+/** Captures at a time, for all pages: each costs the workers something. */
+const MOST_CAPTURES = 2;
+
+let running = 0;
+
+/** What passes in the next seconds, MOST_PACKETS at most. Throws CommandError, of a wrong filter too. */
+export async function lookAtPackets(node: Node, dev: string | null, filter: string): Promise<PacketList> {
+  if (running >= MOST_CAPTURES)
+    throw new CommandError('other pages are looking at packets: try again in a moment', 'EBUSY');
+  running++;
+  try {
+    const links = await node.ask<LinkRecord[]>('link show', { name: null });
+    const vxlanPorts = links.map(({ linkinfo }) => linkinfo.info_data.port);
+    const capture = await node.capture({ dev, filter, outerFilter: '', snapLength: CAPTURE_SNAP_LENGTH });
+    const timer = setTimeout(() => capture.finish(), MILLISECONDS);
+    const packets: PacketShape[] = [];
+    try {
+      for await (const packet of readCapture(capture.chunks)) {
+        if (packets.length < MOST_PACKETS) packets.push(shapeOf(packet, vxlanPorts));
+        else capture.finish();
+      }
+    } finally {
+      clearTimeout(timer);
+      capture.finish();
+    }
+    return { packets: packets.map((packet) => withDecision(packet, packets)) };
+  } catch (error) {
+    if (error instanceof CaptureError)
+      throw new CommandError(`the daemon has ended the capture: ${error.message}`, 'EIO');
+    throw error;
+  } finally {
+    running--;
+  }
+}
+
+function shapeOf(read: ReadPacket, vxlanPorts: readonly number[]): PacketShape {
+  const { bytes, length, linkType, time, direction, comments } = read;
+  const packet = dissect(bytes.slice(0, MOST_BYTES), { length, linkType, vxlanPorts });
+  return {
+    time: time === undefined ? '' : timeText(time),
+    interface: read.interface ?? '',
+    direction: direction ?? '',
+    summary: summaryOf(packet),
+    length,
+    hex: Buffer.from(packet.bytes).toString('hex'),
+    comments,
+    layers: packet.layers.map((layer) => ({
+      title: layerTitle(packet, layer),
+      depth: layer.depth,
+      offset: layer.offset,
+      length: layer.length,
+      reference: layer.reference,
+      fields: layer.fields.map((field) => ({
+        ...{
+          name: field.name,
+          offset: field.offset,
+          bit: field.bit,
+          bits: field.bits,
+          value: shortened(valueText(field)),
+        },
+        ...{
+          meaning: field.meaning ?? '',
+          problem: field.problem ?? '',
+          reference: field.reference,
+          origin: field.origin ?? '',
+        },
+      })),
+    })),
+    fault: packet.fault,
+  };
+}
+
+/** An outer packet, with what was decided about the frame inside: that was noted with the frame, when it was looked up. */
+function withDecision(packet: PacketShape, packets: readonly PacketShape[]): PacketShape {
+  const inner = packet.layers.find(({ depth }) => depth === 1);
+  if (!inner || packet.direction !== 'out') return packet;
+  const shown = packet.hex.slice(2 * inner.offset);
+  const frame = packets.find((other) => other.direction === 'out' && other.hex.startsWith(shown));
+  const decided = frame?.comments.filter((comment) => comment.startsWith('to ')) ?? [];
+  return { ...packet, comments: [...decided, ...packet.comments] };
+}
+
+/** Payload is to be seen among the bytes. */
+function shortened(value: string): string {
+  return value.length > 64 ? `${value.slice(0, 64)}…` : value;
+}
+
+function timeText(milliseconds: number): string {
+  const fraction = Math.floor((milliseconds % 1) * 1000);
+  return `${new Date(milliseconds).toISOString().slice(11, 23)}${fraction.toString().padStart(3, '0')}`;
+}
+
+/** Who speaks to whom, inside, and how. */
+function summaryOf(packet: Packet): string {
+  const innermost = Math.max(0, ...packet.layers.map(({ depth }) => depth));
+  const inner = packet.layers.filter(({ depth, quoted }) => depth === innermost && !quoted);
+  const addressed = inner.findLast(({ fields }) => fields.some(({ name }) => name === 'source'));
+  const value = (name: string): string => `${addressed?.fields.find((field) => field.name === name)?.value ?? '?'}`;
+  const protocol = inner.findLast(({ name, reference }) => reference !== '' && name !== 'data')?.name ?? '';
+  const depth = innermost > 0 ? 'VXLAN | ' : '';
+  return `${depth}${value('source')} > ${value('destination')} ${protocol}`;
+}

@@ -1,0 +1,136 @@
+// Run by page.test.ts inside a network namespace: looks at the page in a real browser, and prints what it saw as JSON.
+//   node page-browser.js URL [SCREENSHOT]
+
+import { chromium, type Page } from 'playwright-core';
+
+export interface Seen {
+  /** What the page wrote to the console, and errors of its scripts. */
+  readonly complaints: readonly string[];
+  readonly status: string;
+  /** Points of the first chart, and some seconds later. */
+  readonly points: readonly number[];
+  readonly drops: string;
+  readonly fdb: { readonly all: string; readonly found: string };
+  readonly packets: readonly string[];
+  /** Texts of the steps of an outgoing packet, from the first to the last. */
+  readonly steps: readonly string[];
+  /** What lights up when a field has the focus, by keyboard alone: its name, its bytes. */
+  readonly lit: readonly [name: string, bytes: string];
+  /** Of the data of a packet whose payload is a script. */
+  readonly payload: string;
+  readonly injected: number;
+  /** How wide the page is on a screen of 360. */
+  readonly narrow: number;
+}
+
+const WAIT = { timeout: 20_000 };
+
+async function look(url: string, screenshot: string | undefined): Promise<Seen> {
+  const browser = await chromium.launch({
+    executablePath: '/usr/bin/chromium',
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
+    const complaints: string[] = [];
+    page.on('console', (message) => complaints.push(message.text()));
+    page.on('pageerror', ({ message }) => complaints.push(message));
+    await page.goto(url);
+    await page.waitForSelector('#devices details', WAIT);
+    await until(async () => (await points(page)) >= 1);
+    const first = await points(page);
+    await until(async () => (await points(page)) > first);
+    const seen = {
+      status: await text(page, '#status'),
+      points: [first, await points(page)],
+      drops: await text(page, '#drop-list'),
+      fdb: await searchFdb(page),
+      ...(await throughMicroscope(page)),
+      payload: await payload(page),
+      injected: await page.evaluate<number>("document.querySelectorAll('main script, main b, main img').length"),
+    };
+    if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
+    await page.setViewportSize({ width: 360, height: 700 });
+    await page.waitForTimeout(300); // the charts are drawn anew
+    const narrow = await page.evaluate<number>('document.documentElement.scrollWidth');
+    return { ...seen, narrow, complaints };
+  } finally {
+    await browser.close();
+  }
+}
+
+/** The page's policy forbids to have the browser evaluate a condition. */
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  const end = performance.now() + WAIT.timeout;
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`not within ${WAIT.timeout} ms: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function points(page: Page): Promise<number> {
+  return Number(await page.getAttribute('.uplot', 'data-points'));
+}
+
+async function text(page: Page, selector: string): Promise<string> {
+  return (await page.textContent(selector, WAIT)) ?? '';
+}
+
+async function searchFdb(page: Page): Promise<Seen['fdb']> {
+  await page.waitForSelector('#table-view tbody tr', WAIT);
+  const all = await text(page, '#table-view p span');
+  await page.fill('#table-view input', '02:00:00:00:00:02');
+  await until(async () => (await text(page, '#table-view p span')) !== all);
+  return { all, found: await text(page, '#table-view tbody') };
+}
+
+/** By keyboard alone: to the button, into the list, to a packet, through its steps, along its fields. */
+async function throughMicroscope(page: Page): Promise<Pick<Seen, 'packets' | 'steps' | 'lit'>> {
+  await page.focus('#microscope-view select');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('icmp');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.packets button', WAIT);
+  const packets = await page.$$eval('.packets button', (all) => all.map(({ textContent }) => textContent ?? ''));
+  await page.keyboard.press('Tab');
+  const out = packets.findIndex((packet) => packet.includes(' out VXLAN | '));
+  for (let i = 0; i < out; i++) await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.step', WAIT);
+  await page.focus('.steps button');
+  await page.keyboard.press('Enter');
+  const steps = [await text(page, '.step')];
+  for (let last = ''; steps.at(-1) !== last; ) {
+    last = steps.at(-1)!;
+    await page.keyboard.press('ArrowRight');
+    const now = await text(page, '.step');
+    if (now !== last) steps.push(now);
+  }
+  await page.focus('.layers .field');
+  await page.keyboard.press('ArrowDown');
+  const name = await text(page, '.field.lit .name');
+  const bytes = (await page.$$eval('.bytes .lit', (all) => all.map(({ textContent }) => textContent))).join(' ');
+  return { packets, steps, lit: [name, bytes] };
+}
+
+async function payload(page: Page): Promise<string> {
+  await page.fill('#microscope-view input', 'udp port 9');
+  await page.click('text=Look at packets');
+  await page.waitForSelector('#microscope-view [role=status]:has-text("pick one")', WAIT);
+  await page.click('.packets button');
+  await page.waitForSelector('.layer', WAIT);
+  return text(page, '.layer:last-child');
+}
+
+if (process.argv[1] === import.meta.filename) {
+  console.log(JSON.stringify(await look(process.argv[2], process.argv[3])));
+}

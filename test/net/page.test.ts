@@ -1,0 +1,67 @@
+// The page in a real browser, of a daemon that carries traffic.
+//
+//   left                                          right
+//   flannel.1 10.244.1.1   <----- ping ----->     flannel.1 10.244.2.1
+//        | uvxlan, --web                               | kernel vxlan
+//   eth0 192.0.2.1  ------------ veth ----------  eth0 192.0.2.2
+
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { ping } from '../../cli/lab/measure.ts';
+import { Network } from '../../cli/lab/network.ts';
+import { introduce, kernelVtep, uvxlan, uvxlanVtep } from '../../cli/lab/vtep.ts';
+import type { Seen } from './page-browser.ts';
+import { LEFT, RIGHT } from './pair.ts';
+import { lacking } from './requirements.ts';
+
+const BROWSER = fileURLToPath(new URL('./page-browser.js', import.meta.url));
+const WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
+const SCRIPT = '<script>alert(1)</script><img src=x>';
+
+test('the page shows what happens, packet by packet', {
+  skip: lacking('tun', 'kernel-vxlan', 'chromium'),
+  timeout: 120_000,
+}, async (t) => {
+  const network = Network.build(t, {
+    hosts: { left: {}, right: {} },
+    links: [['left eth0 192.0.2.1/24', 'right eth0 192.0.2.2/24']],
+  });
+  const [host, other] = [network.host('left'), network.host('right')];
+  const left = await uvxlanVtep(host, { ...LEFT, words: `${WORDS} --web 127.0.0.1:0` }, /the page is at (\S+)/);
+  const [, url] = left.daemon.output.match(/the page is at (\S+)/)!;
+  const right = kernelVtep(other, { ...RIGHT, words: WORDS });
+  await introduce(left, right);
+  await uvxlan(host, 'fdb append 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99');
+  const [address] = right.addresses;
+  const pings = ping(host, address, { count: 1200, interval: 0.1 });
+  pings.catch(() => {}); // it ends with its namespace
+  // Datagrams to the discard port, whose payload would be a script.
+  const flood = `while :; do echo '${SCRIPT}' > /dev/udp/${address}/9; sleep 0.2; done`;
+  const sender = host.spawn(['bash', '-c', flood]);
+  t.after(() => sender.stop('SIGKILL'));
+
+  const { stdout } = await host.run([process.execPath, BROWSER, url], { timeout: 100_000 });
+  const seen = JSON.parse(stdout) as Seen;
+  assert.deepEqual(seen.complaints, []);
+  assert.equal(seen.status, '1 of 1 node, 1 device');
+  assert.ok(seen.points[1] > seen.points[0], `${seen.points} points`);
+  assert.match(seen.fdb.all, /1 to 2 of 2/);
+  assert.match(seen.fdb.found, /02:00:00:00:00:02flannel\.1192\.0\.2\.2permanent/);
+  assert.ok(
+    seen.packets.some((packet) => / flannel\.1 out 10\.244\.1\.1 > 10\.244\.2\.1 ICMP/.test(packet)),
+    seen.packets[0],
+  );
+  assert.ok(seen.packets.some((packet) => / eth0 in VXLAN \| 10\.244\.2\.1 > 10\.244\.1\.1 ICMP/.test(packet)));
+  assert.equal(seen.steps.length, 7);
+  assert.match(
+    seen.steps[1],
+    /^2 of 7: Its destination MAC is looked up in the FDB: to VTEP 192\.0\.2\.2, port 8472, VNI 1/,
+  );
+  assert.match(seen.steps[6], /^7 of 7: Sent on the NIC/);
+  const mac = (JSON.parse(host.ip('-j link show eth0')) as { address: string }[])[0].address;
+  assert.deepEqual(seen.lit, ['source', mac.replaceAll(':', ' ')], "the outer Ethernet header's source");
+  assert.ok(seen.payload.includes(Buffer.from(SCRIPT).toString('hex').slice(0, 40)), seen.payload);
+  assert.equal(seen.injected, 0);
+  assert.ok(seen.narrow <= 360, `${seen.narrow} wide on a screen of 360`);
+});

@@ -1,0 +1,228 @@
+/**
+ * The packet microscope: packets of the next seconds, the bytes of one beside its layers, either lighting up the other, and its way through
+ * the encapsulation step by step.
+ */
+import type { FieldShape, LayerShape, Live, PacketList, PacketShape } from '../control/web/shapes.ts';
+import { element } from './dom.js';
+
+interface Step {
+  readonly text: string;
+  /** Bytes from here on are there at this step. */
+  readonly from: number;
+}
+
+const KEYS: Readonly<Record<string, number>> = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+
+export class Microscope {
+  readonly #device = element('select', { 'aria-label': 'Device' });
+  readonly #filter = element('input', {
+    type: 'search',
+    placeholder: "filter in tcpdump's words: icmp and host …",
+    'aria-label': 'Filter',
+    size: 34,
+  });
+  readonly #button = element('button', { type: 'submit' }, 'Look at packets');
+  readonly #says = element('p', { role: 'status' });
+  readonly #list = element('ol', { class: 'packets', 'aria-label': 'Packets' });
+  readonly #view = element('div', { class: 'view' });
+
+  constructor(parent: HTMLElement) {
+    const form = element('form', { class: 'controls' }, this.#device, this.#filter, this.#button);
+    parent.append(form, this.#says, this.#list, this.#view);
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      void this.#look();
+    });
+    this.#list.addEventListener('keydown', (event) => moveFocus(event, this.#list, 'button'));
+  }
+
+  setDevices({ nodes }: Live): void {
+    const values = nodes.flatMap(({ name, devices }) => devices.map((device) => `${name} ${device.name}`));
+    if ([...this.#device.options].map(({ value }) => value).join('\n') === values.join('\n')) return;
+    this.#device.replaceChildren(...values.map((value) => element('option', { value }, value.replace(' ', ' · '))));
+  }
+
+  async #look(): Promise<void> {
+    const [node = '', dev = ''] = this.#device.value.split(' ');
+    this.#button.disabled = true;
+    this.#says.textContent = 'looking for three seconds …';
+    try {
+      const response = await fetch(`api/packets?${new URLSearchParams({ node, dev, filter: this.#filter.value })}`);
+      if (!response.ok) throw new Error(await response.text());
+      this.#show((await response.json()) as PacketList);
+    } catch (error) {
+      this.#says.textContent = (error as Error).message;
+    } finally {
+      this.#button.disabled = false;
+    }
+  }
+
+  #show({ packets }: PacketList): void {
+    this.#says.textContent = packets.length === 0 ? 'No packet passed.' : `${packets.length} packets; pick one.`;
+    this.#view.replaceChildren();
+    this.#list.replaceChildren(
+      ...packets.map((packet) => {
+        const button = element(
+          'button',
+          { type: 'button' },
+          `${packet.time} ${packet.interface} ${packet.direction} ${packet.summary}`,
+        );
+        if (packet.comments.some((comment) => comment.startsWith('dropped'))) button.classList.add('dropped');
+        button.addEventListener('click', () => {
+          for (const other of this.#list.querySelectorAll('button'))
+            other.setAttribute('aria-pressed', `${other === button}`);
+          this.#view.replaceChildren(...new PacketView(packet).parts);
+        });
+        return element('li', {}, button);
+      }),
+    );
+  }
+}
+
+class PacketView {
+  readonly parts: HTMLElement[];
+  readonly #packet: PacketShape;
+  readonly #bytes: HTMLElement[];
+  readonly #fields: { readonly field: FieldShape; readonly row: HTMLElement }[] = [];
+  readonly #layers: { readonly layer: LayerShape; readonly section: HTMLElement }[] = [];
+  readonly #step = element('p', { class: 'step', 'aria-live': 'polite' });
+
+  constructor(packet: PacketShape) {
+    this.#packet = packet;
+    const octets = packet.hex.match(/../g) ?? [];
+    this.#bytes = octets.map((octet, i) => element('span', { 'data-at': i }, octet));
+    const dump = element('div', { class: 'bytes', 'aria-label': `${packet.length} bytes` }, ...this.#bytes);
+    const tree = element(
+      'div',
+      { class: 'layers', 'aria-label': 'Layers' },
+      ...packet.layers.map((layer) => this.#layer(layer)),
+    );
+    const notes = element('ul', {}, ...packet.comments.map((comment) => element('li', {}, comment)));
+    if (packet.fault) notes.append(element('li', { class: 'trouble' }, packet.fault.message));
+    const cut = octets.length < packet.length ? `the first ${octets.length} of ` : '';
+    this.parts = [
+      this.#steps(),
+      notes,
+      element('p', {}, `${cut}${packet.length} bytes`),
+      element('div', { class: 'sides' }, dump, tree),
+    ];
+    dump.addEventListener('pointerover', (event) => this.#overByte(event));
+    dump.addEventListener('pointerleave', () => this.#light(undefined));
+    tree.addEventListener('keydown', (event) => moveFocus(event, tree, '.field'));
+  }
+
+  #layer(layer: LayerShape): HTMLElement {
+    const rows = layer.fields.map((field) => {
+      const row = element(
+        'div',
+        { class: field.problem ? 'field wrong' : 'field', tabindex: 0 },
+        element('span', { class: 'name' }, field.name),
+        element('code', {}, field.value),
+        element('span', { class: 'meaning' }, [field.meaning, field.problem].filter(Boolean).join(': ')),
+        element('small', {}, [field.reference, field.origin].filter(Boolean).join('; ')),
+      );
+      row.addEventListener('pointerenter', () => this.#light(field));
+      row.addEventListener('focus', () => this.#light(field));
+      this.#fields.push({ field, row });
+      return row;
+    });
+    const section = element(
+      'section',
+      { class: `layer depth${Math.min(layer.depth, 1)}` },
+      element('h3', {}, layer.title, ' ', element('small', {}, layer.reference)),
+      ...rows,
+    );
+    this.#layers.push({ layer, section });
+    return section;
+  }
+
+  #overByte(event: PointerEvent): void {
+    const at = Number((event.target as HTMLElement).dataset.at);
+    if (Number.isNaN(at)) return;
+    // The narrowest field that holds the byte: headers may be told as a whole, too.
+    const over = this.#fields
+      .filter(({ field }) => at >= field.offset && at < endOf(field))
+      .sort((a, b) => a.field.bits - b.field.bits)[0];
+    this.#light(over?.field);
+    over?.row.scrollIntoView({ block: 'nearest' });
+  }
+
+  #light(lit: FieldShape | undefined): void {
+    for (const { field, row } of this.#fields) row.classList.toggle('lit', field === lit);
+    for (const [i, byte] of this.#bytes.entries()) {
+      byte.classList.toggle('lit', lit !== undefined && i >= lit.offset && i < endOf(lit));
+    }
+  }
+
+  /** Forwards on the way out, backwards on the way in. */
+  #steps(): HTMLElement {
+    const steps = stepsOf(this.#packet);
+    if (steps.length < 2) return element('div');
+    let at = steps.length - 1;
+    const back = element('button', { type: 'button' }, '◂ step back');
+    const next = element('button', { type: 'button' }, 'step ▸');
+    const go = (to: number): void => {
+      at = Math.max(0, Math.min(steps.length - 1, to));
+      back.disabled = at === 0;
+      next.disabled = at === steps.length - 1;
+      const { text, from } = steps[at];
+      this.#step.textContent = `${at + 1} of ${steps.length}: ${text}`;
+      for (const [i, byte] of this.#bytes.entries()) byte.classList.toggle('hidden', i < from);
+      for (const { layer, section } of this.#layers) section.classList.toggle('hidden', layer.offset < from);
+    };
+    back.addEventListener('click', () => go(at - 1));
+    next.addEventListener('click', () => go(at + 1));
+    const first = element('button', { type: 'button' }, 'from the start');
+    first.addEventListener('click', () => go(0));
+    const row = element('div', { class: 'controls steps' }, first, back, next);
+    row.addEventListener('keydown', (event) => {
+      const by = KEYS[event.key];
+      if (by === undefined) return;
+      event.preventDefault();
+      go(at + by);
+    });
+    go(this.#packet.direction === 'in' ? 0 : at);
+    return element('div', { class: 'stepper' }, row, this.#step);
+  }
+}
+
+/** What the packet went through, in the order in which it happened. */
+export function stepsOf({ layers, direction, comments }: PacketShape): Step[] {
+  const inner = layers.find(({ depth }) => depth === 1);
+  if (!inner) return [];
+  const outside = layers.filter(({ depth, offset }) => depth === 0 && offset < inner.offset);
+  const decision = comments.find((comment) => comment.startsWith('to '));
+  if (direction === 'in') {
+    return [
+      { text: 'The packet arrives on the NIC.', from: 0 },
+      ...outside.map(({ title, offset, length }, i) => ({
+        text: `${title}: checked, and taken off (${length} bytes).`,
+        from: outside[i + 1]?.offset ?? offset + length,
+      })),
+      { text: 'The inner frame goes to the device of this VNI, as it was sent.', from: inner.offset },
+    ];
+  }
+  return [
+    { text: 'The frame arrives on the device, from the host or a pod.', from: inner.offset },
+    { text: `Its destination MAC is looked up in the FDB${decision ? `: ${decision}` : ''}.`, from: inner.offset },
+    ...outside
+      .toReversed()
+      .map(({ title, offset, length }) => ({ text: `${title} in front: ${length} bytes.`, from: offset })),
+    { text: 'Sent on the NIC.', from: 0 },
+  ];
+}
+
+function endOf({ offset, bit, bits }: FieldShape): number {
+  return offset + ((bit + bits + 7) >> 3);
+}
+
+/** Arrow keys go from one to the next, as Tab does. */
+function moveFocus(event: KeyboardEvent, parent: HTMLElement, selector: string): void {
+  const by = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
+  if (by === 0) return;
+  const all = [...parent.querySelectorAll<HTMLElement>(selector)];
+  const next = all[all.indexOf(document.activeElement as HTMLElement) + by];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+}
