@@ -23,7 +23,13 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
   try {
     const links = await node.ask<LinkRecord[]>('link show', { name: null });
     const vxlanPorts = links.map(({ linkinfo }) => linkinfo.info_data.port);
-    const capture = await node.capture({ dev, filter, outerFilter: '', snapLength: CAPTURE_SNAP_LENGTH });
+    const capture = await node.capture({
+      dev,
+      filter,
+      outerFilter: '',
+      snapLength: CAPTURE_SNAP_LENGTH,
+      segments: false,
+    });
     const timer = setTimeout(() => capture.finish(), MILLISECONDS);
     const packets: PacketShape[] = [];
     try {
