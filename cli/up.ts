@@ -4,7 +4,7 @@ import { type Options, takeOptions } from './options.ts';
 import { complain, print } from './output.ts';
 
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
-                 [ remote ADDRESS ] [ ttl { N | auto | inherit } ] [ tos { N | inherit } ]
+                 [ { remote | group } ADDRESS ] [ ttl { N | auto | inherit } ] [ tos { N | inherit } ]
                  [ df { unset | set | inherit } ] [ flowlabel N ] [ [no]udpcsum ] [ [no]udp6zerocsumtx ]
                  [ [no]udp6zerocsumrx ] [ ecn { linux | rfc6040 } ] [ reserved_bits N ] [ gbp ]
                  [ profile { linux | rfc7348 } ]
@@ -17,6 +17,7 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   dstport    UDP port, 8472 when not given (the Linux kernel's default; IANA's is 4789)
   srcport    range of the outer source port, MAX excluded as in the kernel; where both are equal, as in 0 0, the
              default, it is the host's ip_local_port_range
+  group      a multicast group in the place of remote, joined on dev: VTEPs find each other by it
   ttl        of the outer packets; auto, the default, is the host's; inherit: the inner packet's
   tos        of the outer packets, 0 when not given; inherit: the inner packet's. The ECN bits are always the inner ones
   df         the outer DF flag, unset by default: routers may fragment; inherit: the inner packet's, set for IPv6

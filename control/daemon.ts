@@ -13,7 +13,7 @@ import { Capture, type CaptureRequest } from './capture/capture.ts';
 import { captureStream } from './capture/chunks.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
-import { optionWords, outerOptions } from './device-options.ts';
+import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
 import { explanation } from './explain/explain.ts';
 import { pose } from './explain/question.ts';
@@ -473,7 +473,7 @@ export class Daemon implements DaemonHandlers {
   async #moveDevice(device: VxlanDevice, config: DeviceConfig, place: Place): Promise<void> {
     const uplink = await this.#uplinks.acquire(requestOf(config, place));
     const moved = uplink !== device.uplink;
-    const { remote } = device.config;
+    const remote = defaultDestination(device.config);
     device.config = config;
     device.place = place;
     this.#tellOptions(device);
@@ -486,7 +486,7 @@ export class Daemon implements DaemonHandlers {
   }
 
   /** Traffic goes over another uplink from now on; the old one is the caller's to close. `remote` is the one until now. */
-  async #changeUplink(device: VxlanDevice, uplink: Uplink, remote = device.config.remote): Promise<void> {
+  async #changeUplink(device: VxlanDevice, uplink: Uplink, remote = defaultDestination(device.config)): Promise<void> {
     device.uplink = uplink;
     await this.#pool.addDevice(device.specs(this.#capabilities));
     this.#forwarding.moveDevice(device, remote);
@@ -620,10 +620,10 @@ function refuseTtlChange(name: string, { ttl }: DeviceConfig, changes: Partial<D
 }
 
 function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
-  const { uplink: choice, dstport: port, srcport: sourcePorts, remote, fdb } = config;
+  const { uplink: choice, dstport: port, srcport: sourcePorts, remote, group, fdb } = config;
   // Policies of the host may concern these VTEPs only, and hold from the first packet on.
   const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
-  return { choice, nic, local, port, sourcePorts, ...outerOptions(config, familyOf(local)), remotes };
+  return { choice, nic, local, port, sourcePorts, group, ...outerOptions(config, familyOf(local)), remotes };
 }
 
 /** The part of `link show` that tells what is offloaded. */

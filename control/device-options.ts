@@ -77,6 +77,11 @@ export function outerOptions(config: DeviceConfig, family: 4 | 6): OuterOptions 
   };
 }
 
+/** Where frames go that have no entry of their own: `remote` and `group` are one thing, as in the kernel. */
+export function defaultDestination({ remote, group }: DeviceConfig): string | null {
+  return remote ?? group;
+}
+
 /** A device's record from DEVICE_FLAGS on; `defaultTtl` is the host's. */
 export function optionWords(config: DeviceConfig, defaultTtl: number): number[] {
   const filter = config['vtep-filter'];

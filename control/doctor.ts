@@ -111,7 +111,7 @@ async function defaultNic(host: Host): Promise<string | undefined> {
 
 function wishOf({ nic, local, port, vteps }: Tunnel): UplinkWish {
   const outer = outerOptions(completeDevice({}), familyOf(local));
-  return { choice: 'auto', nic, local, port, sourcePorts: [0, 0], ...outer, remotes: vteps };
+  return { choice: 'auto', nic, local, port, sourcePorts: [0, 0], group: null, ...outer, remotes: vteps };
 }
 
 async function lookAtPolicies(findings: Findings, host: Host, tunnel: Tunnel): Promise<void> {

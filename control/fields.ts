@@ -109,7 +109,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   id: integer(0, 0xffffff),
   local: unicastAddress,
   remote: unicastAddress,
-  group: notYet(multicastAddress),
+  group: multicastAddress,
   dev: interfaceName,
   dstport: (text) => port(text) || DEFAULT_PORT,
   srcport: portRange,

@@ -6,9 +6,9 @@ import type { NexthopGroups } from '../fdb/groups.ts';
 import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
-import { familyOf, macHigh, macLow } from '../wire/address.ts';
+import { familyOf, isMulticast, macHigh, macLow } from '../wire/address.ts';
 import type { VxlanDevice } from './device.ts';
-import { outerOptions } from './device-options.ts';
+import { defaultDestination, outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
 import type { Found } from './explain/explain.ts';
 import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection.ts';
@@ -107,7 +107,8 @@ export class Forwarding {
     const { index, config } = device;
     this.#devices.set(index, device);
     this.#describe(device);
-    if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
+    const dst = defaultDestination(config);
+    if (dst !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst });
     // A MAC that may have several remotes is named once for each of them.
     for (const entry of config.fdb) this.change('append', device, entry);
   }
@@ -122,8 +123,9 @@ export class Forwarding {
       this.#resolver.release(nextHop);
       this.#want(nextHop);
     }
-    if (config.remote === oldRemote) return;
-    if (config.remote !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: config.remote });
+    const dst = defaultDestination(config);
+    if (dst === oldRemote) return;
+    if (dst !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst });
     if (oldRemote === null) return;
     try {
       this.del(device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst: oldRemote });
@@ -246,6 +248,8 @@ export class Forwarding {
     const { device, ip, via } = this.#nextHops.get(index)!;
     const { local, nic } = device.place;
     this.#publish(index, undefined);
+    // A group has no route to be found: the host's stack sends to it, through the NIC that its sockets are bound to.
+    if (isMulticast(ip)) return;
     const viaHost = device.uplink.kind !== 'redirect';
     this.#hearTooBig(familyOf(local));
     this.#resolver.add(index, { remote: ip, local, dev: via || nic?.name, viaHost });

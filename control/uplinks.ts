@@ -28,6 +28,8 @@ export interface UplinkRequest extends OuterOptions {
   readonly port: number;
   /** [0, 0]: the host's ip_local_port_range. */
   readonly sourcePorts: readonly [number, number];
+  /** A multicast group to listen to on `nic`. */
+  readonly group: string | null;
   /** Another uplink of ours has the address and port already, and both receive. */
   readonly shared: boolean;
   /** Addresses of the remote VTEPs, by which the host's policies are judged; none are known yet when not given. */
@@ -86,10 +88,11 @@ export async function openUplink(
   workers: number,
   request: UplinkRequest,
 ): Promise<Uplink> {
-  const sockets: Sockets = { receivers: [], senders: [], dfSenders: [] };
+  const sockets: Sockets = { receivers: [], senders: [], dfSenders: [], groupReceivers: [] };
   try {
     const raw = request.choice === 'raw'; // it runs on the main thread alone
     openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request, await vrfOf(host, request.nic));
+    openGroupReceiver(sockets.groupReceivers, capabilities, request);
     const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
     if (kind !== 'raw') openSenders(sockets, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, policies, notes, request, sockets, capabilities };
@@ -115,6 +118,8 @@ interface Sockets {
   readonly senders: number[];
   /** Where packets decide about DF: a twin of each sender, on the same port, for those that have it. */
   readonly dfSenders: number[];
+  /** One that has joined the group, or none: of several on one address each would get a copy of every packet. */
+  readonly groupReceivers: number[];
 }
 
 interface Common {
@@ -140,6 +145,13 @@ function openReceivers(
   const common = { address, port, device, takesNoChecksum: zeroChecksum6 };
   if (!shared) libc.close(openUdpSocket(common));
   for (let i = 0; i < workers; i++) receivers.push(openUdpSocket({ ...common, reusePort: true, gro, tellsTos: true }));
+}
+
+function openGroupReceiver(receivers: number[], { gro }: Capabilities, request: UplinkRequest): void {
+  const { group, port, nic, zeroChecksum6 } = request;
+  if (group === null || nic === undefined) return;
+  const common = { port, reusePort: true, gro, tellsTos: true, takesNoChecksum: zeroChecksum6, device: nic.name };
+  receivers.push(openUdpSocket({ ...common, address: parseIp(group)!, joinOn: nic.ifindex }));
 }
 
 /** The VRF that a NIC belongs to: outside of it, its addresses are nobody's (Linux: vxlan_sock_add binds to it as well). */
@@ -174,8 +186,8 @@ function openSenders({ senders, dfSenders }: Sockets, count: number, request: Up
   if (senders.length === 0) throw failure;
 }
 
-function closeSockets({ receivers, senders, dfSenders }: Sockets): void {
-  for (const fd of [...receivers, ...senders, ...dfSenders]) libc.close(fd);
+function closeSockets({ receivers, senders, dfSenders, groupReceivers }: Sockets): void {
+  for (const fd of [...receivers, ...senders, ...dfSenders, ...groupReceivers]) libc.close(fd);
 }
 
 /** The source ports that a request stands for, the second exclusive. */
@@ -329,7 +341,7 @@ function spec(
   index: number,
   { port, local, sourcePorts, nic, zeroChecksum6 }: UplinkRequest,
   { tunnelGso, uso, udpGso }: Pick<Capabilities, 'tunnelGso' | 'uso' | 'udpGso'>,
-  { senders, dfSenders }: Sockets,
+  { receivers, senders, dfSenders, groupReceivers }: Sockets,
   receiver: number,
 ): Omit<UplinkSpec, 'kind' | 'tap'> {
   return {
@@ -343,6 +355,7 @@ function spec(
     receiver,
     senders,
     dfSenders,
+    groupReceivers: receiver === receivers[0] ? groupReceivers : [],
     zeroChecksum6,
   };
 }

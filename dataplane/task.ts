@@ -48,6 +48,8 @@ export interface UplinkSpec {
   readonly senders: readonly number[];
   /** A twin of each sender for packets with DF, where packets decide about it; empty elsewhere. */
   readonly dfSenders: readonly number[];
+  /** The socket that has joined a multicast group, of one worker; none elsewhere. */
+  readonly groupReceivers: readonly number[];
   /** Whether packets over IPv6 may do without a UDP checksum. */
   readonly zeroChecksum6: boolean;
 }

@@ -68,8 +68,13 @@ interface UplinkState {
   /** Of all uplinks of its port and family: a packet's device is found by its VNI, whatever NIC it came in on, as in the kernel. */
   readonly devices: Device[];
   decap: Pick<Decap, 'run'>;
-  /** The slow path of a redirect uplink: fragments and all else that its filter leaves to the host's stack. */
-  readonly slow?: { readonly receiver: UdpReceiver; decap: Pick<Decap, 'run'> } | undefined;
+  /** The slow path of a redirect uplink, fragments and all else that its filter leaves to the host's stack; and a group's packets. */
+  readonly slow: readonly SlowPath[];
+}
+
+interface SlowPath {
+  readonly receiver: UdpReceiver;
+  decap: Pick<Decap, 'run'>;
 }
 
 export class Worker {
@@ -159,6 +164,9 @@ export class Worker {
     const devices = this.#devicesOfPort.get(`${family} ${port}`) ?? [];
     this.#devicesOfPort.set(`${family} ${port}`, devices);
     const scope = block(this.#index, FIRST_UPLINK_SCOPE + index);
+    const groups = spec.groupReceivers.map(
+      (fd) => new UdpReceiver(fd, this.#receiveBuffers, this.#counters, scope, spec.largestFrame),
+    );
     const decap = (unfinished: boolean) =>
       new Decap(this.memory, this.#counters, scope, devices, family, this.#sources, unfinished);
     this.#uplinks.push({
@@ -168,7 +176,7 @@ export class Worker {
       uplink,
       devices,
       decap: decap(maybeUnfinished),
-      slow: slow && { receiver: slow, decap: decap(true) },
+      slow: [...(slow ? [slow] : []), ...groups].map((receiver) => ({ receiver, decap: decap(true) })),
     });
     this.#attach();
   }
@@ -256,11 +264,11 @@ export class Worker {
   /** One round over what the host's stack hands to the slow paths' sockets; returns the packets. */
   turnSlowPaths(): number {
     let moved = 0;
-    for (const { slow } of this.#uplinks) if (slow) moved += this.#turnSlowPath(slow);
+    for (const { slow } of this.#uplinks) for (const path of slow) moved += this.#turnSlowPath(path);
     return moved;
   }
 
-  #turnSlowPath({ receiver, decap }: NonNullable<UplinkState['slow']>): number {
+  #turnSlowPath({ receiver, decap }: SlowPath): number {
     const packets = receiver.receive(this.#batch);
     if (packets > 0) decap.run(this.#batch);
     return packets;
@@ -280,12 +288,12 @@ export class Worker {
     const { u32, u16, address } = this.memory;
     const pollfds = this.memory.take(MAX_POLLED * POLLFD);
     const failure = CONTROL_FAIL + this.#index;
-    let slowPaths: NonNullable<UplinkState['slow']>[] = [];
+    let slowPaths: SlowPath[] = [];
     let polled = 0;
 
     /** eventfd, TAPs, slow paths, uplinks: in this order. */
     const layOut = (): void => {
-      slowPaths = this.#uplinks.flatMap(({ slow }) => (slow ? [slow] : []));
+      slowPaths = this.#uplinks.flatMap(({ slow }) => slow);
       const fds = [
         eventfd,
         ...this.#devices.map((device) => device.tap.fd),

@@ -63,8 +63,14 @@ export const IP_MTU_DISCOVER = 10;
 export const IP_PMTUDISC_DONT = 0;
 export const IP_PMTUDISC_DO = 2;
 export const IP_RECVTOS = 13;
+export const IP_MULTICAST_TTL = 33;
+export const IP_MULTICAST_LOOP = 34;
+export const IP_ADD_MEMBERSHIP = 35;
 export const SOL_IPV6 = 41;
 export const IPV6_UNICAST_HOPS = 16;
+export const IPV6_MULTICAST_HOPS = 18;
+export const IPV6_MULTICAST_LOOP = 19;
+export const IPV6_ADD_MEMBERSHIP = 20;
 export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_V6ONLY = 26;
 export const IPV6_FLOWINFO_SEND = 33;
@@ -103,6 +109,8 @@ export interface UdpSocketOptions {
   readonly takesNoChecksum?: boolean;
   /** TOS or traffic class of what is received comes in a control message. */
   readonly tellsTos?: boolean;
+  /** `address` is a multicast group: join it on the device of this number. */
+  readonly joinOn?: number;
   /** Use this network device only. */
   readonly device?: string | undefined;
 }
@@ -144,6 +152,13 @@ export function openUdpSocket(options: UdpSocketOptions): number {
     libc.setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, int32(BUFFER_BYTES), 4);
     // A socket that only sends is never read: what others send to it must not tie up memory.
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, int32(options.sendOnly ? 0 : BUFFER_BYTES), 4);
+    if (options.sendOnly) {
+      // As the kernel's vxlan: a group is near by default, and what is sent to it does not come back.
+      const [ttl, loop] = ipv6 ? [IPV6_MULTICAST_HOPS, IPV6_MULTICAST_LOOP] : [IP_MULTICAST_TTL, IP_MULTICAST_LOOP];
+      setOption(fd, subject, level, ttl, options.ttl || 1);
+      setOption(fd, subject, level, loop, 0);
+    }
+    if (options.joinOn) join(fd, subject, options.address, options.joinOn);
     if (options.gro) setOption(fd, subject, SOL_UDP, UDP_GRO, 1);
     libc.check(libc.bind(fd, address, address.length), subject, 'bind', bindAdvice(options.port));
   } catch (error) {
@@ -194,6 +209,16 @@ export function udpOptionWorks(option: number, value: number): boolean {
   const works = libc.setsockopt(fd, SOL_UDP, option, int32(value), 4) === 0;
   libc.close(fd);
   return works;
+}
+
+/** struct ip_mreqn: group, address, interface; struct ipv6_mreq: group, interface. */
+function join(fd: number, subject: string, group: Uint8Array, device: number): void {
+  const ipv6 = group.length === 16;
+  const request = Buffer.alloc(ipv6 ? 20 : 12);
+  request.set(group);
+  request.writeUInt32LE(device, ipv6 ? 16 : 8);
+  const [level, name] = ipv6 ? [SOL_IPV6, IPV6_ADD_MEMBERSHIP] : [SOL_IP, IP_ADD_MEMBERSHIP];
+  libc.check(libc.setsockopt(fd, level, name, request, request.length), subject, 'joining the group');
 }
 
 function setOption(fd: number, subject: string, level: number, name: number, value: number): void {

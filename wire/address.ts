@@ -52,6 +52,13 @@ export function familyOf(address: string): 4 | 6 {
   return address.includes(':') ? 6 : 4;
 }
 
+/** Whether an address is a multicast group's: 224.0.0.0/4 (RFC 5771), ff00::/8 (RFC 4291, 2.7). */
+export function isMulticast(address: string): boolean {
+  const bytes = parseIp(address);
+  if (bytes === undefined) return false;
+  return bytes.length === 4 ? bytes[0] >> 4 === 0xe : bytes[0] === 0xff;
+}
+
 export function formatIp(bytes: Uint8Array): string {
   return bytes.length === 4 ? formatIpv4(bytes) : formatIpv6(bytes);
 }

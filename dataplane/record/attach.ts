@@ -21,7 +21,7 @@ export interface Attachable {
   readonly uplink: Uplink;
   readonly devices: readonly Device[];
   decap: Pick<Decap, 'run'>;
-  readonly slow?: { decap: Pick<Decap, 'run'> } | undefined;
+  readonly slow: readonly { decap: Pick<Decap, 'run'> }[];
 }
 
 /** What is in place already stays. `worker`: its number, for its counters. */
@@ -46,7 +46,7 @@ function attachUplink(recorder: Recorder, counters: Float64Array, worker: number
   const { index, port, family, uplink, devices, slow } = state;
   const scope = block(worker, FIRST_UPLINK_SCOPE + index);
   const place = { devices, index, scope, port, family };
-  if (slow) slow.decap = new RecordingDecap(slow.decap, recorder, counters, place);
+  for (const path of slow) path.decap = new RecordingDecap(path.decap, recorder, counters, place);
   if (!(uplink instanceof FrameUplink)) {
     state.decap = new RecordingDecap(state.decap, recorder, counters, place);
     return;
@@ -82,7 +82,7 @@ export function detach(devices: readonly Device[], uplinks: readonly Attachable[
   for (const state of uplinks) {
     const { uplink, decap, slow } = state;
     if (decap instanceof RecordingDecap) state.decap = decap.detach();
-    if (slow && slow.decap instanceof RecordingDecap) slow.decap = slow.decap.detach();
+    for (const path of slow) if (path.decap instanceof RecordingDecap) path.decap = path.decap.detach();
     if (uplink instanceof FrameUplink && uplink.port instanceof RecordingPort) uplink.port = uplink.port.port;
   }
 }

@@ -273,6 +273,7 @@ export function uplinkSpec(offloads: UplinkOffloads): UplinkSpec {
     receiver: -1,
     senders: [],
     dfSenders: [],
+    groupReceivers: [],
     zeroChecksum6: false,
   };
 }
