@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { ping } from '../cli/lab/measure.ts';
 import { type Host, Network, type Owner } from '../cli/lab/network.ts';
 import { eventually, runSync } from '../cli/lab/process.ts';
@@ -145,14 +146,15 @@ export async function soak(owner: Owner, { seconds, seed, log }: SoakOptions): P
   assert.ok(exit === undefined && !/worker \d+ failed/.test(output), output);
 }
 
-/** Fails unless all is as it was. What comes down a little later is waited for: a connection's end, a collection of garbage. */
+/** Fails unless all is as it was. What comes down a little later is waited for: a connection's end, neighbours that nobody needs. */
 async function settled(host: Host, pid: number, base: Footprint): Promise<void> {
+  const counted = (all: Footprint) => ({ ...all, rss: 0 });
   let now = footprint(host, pid);
-  for (let tries = 0; tries < 20 && now.descriptors > base.descriptors; tries++) {
+  for (let tries = 0; tries < 50 && !isDeepStrictEqual(counted(now), counted(base)); tries++) {
     await sleep(100);
     now = footprint(host, pid);
   }
-  assert.deepEqual({ ...now, rss: 0 }, { ...base, rss: 0 });
+  assert.deepEqual(counted(now), counted(base));
   assert.ok(now.rss < base.rss + RSS_LIMIT, `${base.rss} bytes have become ${now.rss}`);
 }
 
