@@ -1,4 +1,4 @@
-import { EtcdClient, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
+import { EtcdClient, EtcdError, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
 import { parseLeaseValue, readLease } from './etcd-lease.ts';
 import { NoSubnetError, type Ranges, type Registration, registerNode } from './etcd-registration.ts';
 import { Feed } from './feed.ts';
@@ -36,6 +36,9 @@ const LONGEST_PAUSE = 15_000;
 const LONGEST_CONF_PAUSE = 5_000;
 const NO_SUBNET_PAUSE = 30_000;
 const SOONEST_RENEWAL = 1_000;
+const RACE_PAUSE = 50;
+/** gRPC's code. */
+const NOT_FOUND = 5;
 
 /** Something in the state needs the list to be read again; nothing is wrong with the server. */
 class ListAgain extends Error {}
@@ -46,6 +49,8 @@ export class EtcdSource implements Source {
   readonly #client: EtcdClient;
   readonly #options: EtcdSourceOptions;
   readonly #feed: Feed;
+  /** `/coreos.com/network/` */
+  readonly #root: string;
   readonly #confKey: string;
   /** `/coreos.com/network/subnets/` */
   readonly #directory: string;
@@ -57,6 +62,10 @@ export class EtcdSource implements Source {
   #previous: PerFamily<string>;
   #renewal: NodeJS.Timeout | undefined;
   #leaseEnds: number | null = null;
+  /** Pauses while another node takes our key as often as we take it back. */
+  readonly #contest = new Backoff(FIRST_PAUSE, LONGEST_PAUSE);
+  #isContested = false;
+  #lostAt = Number.NEGATIVE_INFINITY;
   /** Ends a watch so that the list is read again. */
   #again = new AbortController();
   #running: Promise<void> | undefined;
@@ -66,9 +75,9 @@ export class EtcdSource implements Source {
     this.#options = options;
     this.#feed = new Feed(options.log);
     this.#previous = options.previousSubnets;
-    const prefix = `/${options.prefix.replace(/^\/+|\/+$/g, '')}`;
-    this.#confKey = `${prefix}/config`;
-    this.#directory = `${prefix}/subnets/`;
+    this.#root = `/${options.prefix.replace(/^\/+|\/+$/g, '')}/`;
+    this.#confKey = `${this.#root}config`;
+    this.#directory = `${this.#root}subnets/`;
     const isUrl = options.endpoints.every((endpoint) => parseHttpUrl(endpoint));
     if (!isUrl || options.endpoints.length === 0) {
       throw new DocumentError(['--etcd-endpoints is not a list of URLs such as https://192.0.2.10:2379']);
@@ -145,6 +154,8 @@ export class EtcdSource implements Source {
     while (!this.#stop.signal.aborted) {
       this.#again = new AbortController();
       try {
+        if (this.#isContested) await pause(this.#contest, this.#stop.signal);
+        this.#isContested = false;
         await this.#follow(AbortSignal.any([this.#stop.signal, this.#again.signal]), backoff);
       } catch (error) {
         if (error instanceof ListAgain || this.#stop.signal.aborted) continue;
@@ -157,14 +168,19 @@ export class EtcdSource implements Source {
 
   /** Lists, registers, and watches until the list has to be read again. */
   async #follow(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    const { kvs, at } = await this.#client.range(this.#directory, true, signal);
+    const { kvs: all, at } = await this.#client.range(this.#root, true, signal);
+    const conf = all.find((kv) => kv.key === this.#confKey);
+    // Not a cluster that all nodes have left, but an etcd that has lost its data.
+    if (conf === undefined) throw new EtcdError(`${this.#confKey} is gone`, NOT_FOUND);
+    this.#compareConf(conf);
+    const kvs = all.filter(({ key }) => key.startsWith(this.#directory));
     await this.#register(kvs, signal);
     const readings = kvs.map((kv) => [this.#nameOf(kv), readLease(this.#nameOf(kv), kv, this.#conf!)] as const);
     this.#feed.peers.replace(new Map(readings.flatMap(([name, reading]) => (reading ? [[name, reading]] : []))));
     this.#feed.list();
     for (let position = at; ; ) {
       try {
-        for await (const batch of this.#client.watch(this.#directory, position, signal)) {
+        for await (const batch of this.#client.watch(this.#root, position, signal)) {
           position = batch.at;
           for (const event of batch.events) this.#take(event);
           this.#feed.change();
@@ -185,6 +201,8 @@ export class EtcdSource implements Source {
   }
 
   #take({ type, kv }: KeyEvent): void {
+    if (kv.key === this.#confKey && type === 'put') this.#compareConf(kv);
+    if (!kv.key.startsWith(this.#directory)) return;
     const name = this.#nameOf(kv);
     if (name === this.#registration?.name) {
       if (type === 'put' && kv.value === this.#registration.value) return;
@@ -195,7 +213,26 @@ export class EtcdSource implements Source {
     else this.#feed.peers.remove(name);
   }
 
+  /** The configuration is read at the start, as by flanneld; what changes afterwards is told. */
+  #compareConf({ value }: KeyValue): void {
+    const { faults } = this.#feed;
+    let problem = 'has changed, which takes a restart';
+    try {
+      if (JSON.stringify(parseNetConf(value, this.#confKey).conf) === JSON.stringify(this.#conf)) {
+        faults.clear('net-conf', `${this.#confKey} is right again`);
+        return;
+      }
+    } catch (error) {
+      problem = `is wrong now (${(error as Error).message.split('\n')[0]})`;
+    }
+    faults.note('net_conf', 'net-conf', `${this.#confKey} ${problem}: going on with what it was`);
+  }
+
   #lose(reason: string): void {
+    const now = performance.now();
+    this.#isContested = now - this.#lostAt < 2 * LONGEST_PAUSE;
+    if (!this.#isContested) this.#contest.reset();
+    this.#lostAt = now;
     this.#feed.faults.note('lease_lost', 'own lease', `this node has lost its lease: ${reason}; asking for a new one`);
     this.#registration = undefined;
     this.#again.abort(new ListAgain());
@@ -216,7 +253,11 @@ export class EtcdSource implements Source {
       this.#after(NO_SUBNET_PAUSE, () => this.#again.abort(new ListAgain()));
       return;
     }
-    if (this.#registration === undefined) throw new ListAgain();
+    if (this.#registration === undefined) {
+      // Not in step with whoever was faster.
+      await pause(new Backoff(RACE_PAUSE, RACE_PAUSE), signal);
+      throw new ListAgain();
+    }
     const { name, subnets } = this.#registration;
     this.#previous = subnets;
     this.#scheduleRenewal(this.#registration);
@@ -279,13 +320,12 @@ export class EtcdSource implements Source {
 
   /** What is wrong with the configuration may be mended meanwhile; everything else is the server's. */
   #noteFailure(error: unknown): void {
-    if (!(error instanceof DocumentError)) this.#feed.failed(error);
-    else
-      this.#feed.faults.note(
-        'net_conf',
-        'net-conf',
-        `${error.message.replaceAll('\n', '; ')}: waiting for a better one`,
-      );
+    if (!(error instanceof DocumentError)) {
+      this.#feed.failed(error);
+      return;
+    }
+    const problems = error.message.replaceAll('\n', '; ');
+    this.#feed.faults.note('net_conf', 'net-conf', `${problems}: waiting for a better one`);
   }
 
   #nameOf({ key }: KeyValue): string {

@@ -147,12 +147,16 @@ export class KubernetesSource implements Source {
   async #list(): Promise<string> {
     const readings = new Map<string, Reading>();
     let own: KubeObject | undefined;
+    let nodes = 0;
     const take = (node: KubeObject) => {
+      nodes++;
       if (node.metadata.name === this.#node) own = node;
       const reading = this.#annotations.read(node, this.#conf!);
       if (reading) readings.set(node.metadata.name, reading);
     };
     const version = await this.#client.list(NODES, take, this.#stop.signal);
+    // A cluster does not lose all of its nodes, this one among them, but a server may lose its data.
+    if (nodes === 0 && this.#feed.peers.leases.size > 0) throw new Error(`${this.name} lists no node at all any more`);
     this.#registration!.see(own);
     // Nobody is another node than the one that we are, before we know what we are.
     readings.delete(this.#node!);

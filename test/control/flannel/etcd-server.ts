@@ -69,6 +69,11 @@ export class EtcdServer {
     });
   }
 
+  /** Loses all data; only when it is not running. */
+  forget(): void {
+    rmSync(join(this.#directory, 'data'), { recursive: true });
+  }
+
   /** Writes a key whatever is there, as `etcdctl put` would. */
   async put(key: string, value: string, lease = '0'): Promise<void> {
     for (;;) {

@@ -255,6 +255,31 @@ test('etcd killed and started again: peers and lease stay, then events come', as
   assert.deepEqual(listener.lines.slice(-1), [`${source.name} answers again`]);
 });
 
+test('an etcd that has lost its data, or has a new configuration, takes nothing away', async (t) => {
+  const server = await EtcdServer.start(t);
+  await server.put(`${PREFIX}/config`, CONF);
+  await server.put(key('10.5.70.0-24'), value(7));
+  const { source, listener } = await join(t, server, 1);
+  await server.put(`${PREFIX}/config`, '{"Network": "10.6.0.0/16", "Backend": {"Type": "vxlan"}}');
+  await listener.until('the change is told', () => source.faults.net_conf === 1);
+  await server.put(`${PREFIX}/config`, '{"Network":');
+  await listener.until('the mistake is told', () => source.faults.net_conf === 2);
+  assert.match(listener.lines.at(-1)!, /config is wrong now \(.* is not JSON: .*\): going on with what it was$/);
+  await server.put(`${PREFIX}/config`, CONF);
+  await listener.until('it is right', () => listener.lines.at(-1) === `${PREFIX}/config is right again`);
+
+  await server.kill();
+  server.forget();
+  await server.start();
+  await listener.until('the loss is told', () => source.status.problem === `${PREFIX}/config is gone`);
+  assert.equal(listener.peers.size, 1);
+  await server.put(`${PREFIX}/config`, CONF);
+  await server.put(key('10.5.80.0-24'), value(8));
+  await listener.until('a new cluster', () => listener.peers.has('10.5.80.0-24') && listener.peers.size === 1);
+  assert.equal(source.faults.lease_lost, 1);
+  assert.equal(listener.owns.length, 1, 'the same subnet as before');
+});
+
 test('stopping ends a wait for a server that is not there; endpoints have to be URLs', async (t) => {
   const { source, listener } = open(t, [`http://127.0.0.1:${await freePort()}`]);
   const waiting = source.netConf();

@@ -12,7 +12,7 @@ export class KubeApi {
   /** A too old version on a watch is answered by a status, or by an event: servers do both. */
   goneAs: 'status' | 'event' = 'status';
   /** Answers instead of the server's own. */
-  intercept: (request: string, response: ServerResponse) => boolean = () => false;
+  intercept: (request: string, response: ServerResponse, query: URLSearchParams) => boolean = () => false;
   readonly pods = new Map<string, object>();
   readonly #nodes = new Map<string, Json>();
   readonly #watchers = new Set<ServerResponse>();
@@ -114,7 +114,7 @@ export class KubeApi {
     if (this.#token !== undefined && request.headers.authorization !== `Bearer ${this.#token}`) {
       throw new Refusal(401, 'Unauthorized', 'Unauthorized');
     }
-    if (this.intercept(`${method} ${pathname}`, response)) return;
+    if (this.intercept(`${method} ${pathname}`, response, query)) return;
     const [, name, subresource] = /^\/api\/v1\/nodes(?:\/([^/]+))?(?:\/(status))?$/.exec(pathname) ?? [];
     if (this.pods.has(pathname)) send(response, 200, this.pods.get(pathname)!);
     else if (name !== undefined) await this.#answerNode(request, response, decodeURIComponent(name), subresource);

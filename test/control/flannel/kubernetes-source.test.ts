@@ -221,9 +221,29 @@ test('a watch ends, breaks, or is too old: it goes on, and nothing is missed', a
   await listener.until('nonsense', () => source.faults.answer === 1);
   await listener.until('a watch again', () => api.watchers === 1);
   assert.match(listener.lines.join('\n'), /^http:.* answered what is not JSON: what is known stays, asking again$/m);
+  api.annotate('n3', flannel(3));
   await listener.until('it is said', () => listener.lines.at(-1) === `${source.name} answers again`);
   assert.deepEqual(Object.keys(listener.subnets).sort(), ['n3', 'n4', 'n5', 'n6', 'n7']);
   assert.equal(listener.owns.length, 1);
+});
+
+test('a server that has lost its data takes nothing away', async (t) => {
+  const started = await start(t, [1, 2]);
+  const { api, listener } = started;
+  api.add('self', ['10.244.9.0/24']);
+  await joined(started);
+  api.intercept = (_request, response, query) => {
+    if (query.has('watch')) return false;
+    response.writeHead(200).end('{"metadata":{"resourceVersion":"1"},"items":[]}');
+    return true;
+  };
+  api.cut();
+  api.delete('n1');
+  api.compact();
+  await listener.until('it is not believed', () => listener.lines.at(-1)?.includes('lists no node at all any more'));
+  assert.ok(listener.peers.has('n1'));
+  api.intercept = () => false;
+  await listener.until('it is as it was', () => !listener.peers.has('n1'));
 });
 
 test("this node's own object: without a subnet, changed by others, deleted and made again", async (t) => {
