@@ -44,7 +44,7 @@ function makeCase(
   worker.addDevice({ index: 0, vni: VNI, uplink: 0, tap: -1, mergeUdp: true }, from === 'tap' ? source : sink);
   rig.entry(0, -1, ...Array.from({ length: copies }, (_, i) => rig.vtep(`192.0.2.${2 + i}`)));
   // The sender of the packets, and the MAC in them.
-  rig.entry(0, 1, rig.vtep('10.0.0.1'));
+  rig.entry(0, 1, rig.vtep('10.0.0.11'));
   rig.records[DEVICE_FLAGS] = flags;
   const batch = packets[0].length > 10_000 ? LARGE_BATCH : BATCH;
   const turn = () => {
