@@ -4,4 +4,6 @@ export interface FdbMirror {
   setEntry(device: number, macHigh: number, macLow: number, destination: number): void;
   /** A next hop was published, is not to be sent to for the time being, or was released: NextHops.resolved() tells. */
   setNextHop(index: number): void;
+  /** When packets that only this reader has seen came last from a MAC, in milliseconds as the writer's times; 0: never. */
+  heard(device: number, macHigh: number, macLow: number): number;
 }

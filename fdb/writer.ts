@@ -163,7 +163,7 @@ export class FdbWriter {
   }
 
   /** Tells the mirror of a device's entries and their next hops as they are. */
-  replay(device: number, mirror: FdbMirror): void {
+  replay(device: number, mirror: Omit<FdbMirror, 'heard'>): void {
     const { table } = this;
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
       if (table.device(cell) !== device) continue;
@@ -226,7 +226,12 @@ export class FdbWriter {
       if (!isDynamic(table.state(cell))) continue;
       const limit = ageing(table.device(cell));
       if (limit === 0) continue;
-      const left = table.updated(cell) + limit - seconds(now);
+      let left = table.updated(cell) + limit - seconds(now);
+      if (left <= 0 && this.table.mirror) {
+        const heard = seconds(this.table.mirror.heard(table.device(cell), table.macHigh(cell), table.macLow(cell)));
+        if (heard > table.updated(cell)) table.setUpdated(cell, heard);
+        left = table.updated(cell) + limit - seconds(now);
+      }
       if (left <= 0) this.#remove(cell, now, 'aged');
       else next = Math.min(next, left);
     }

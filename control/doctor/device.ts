@@ -26,6 +26,7 @@ export async function lookAtDevice(host: Host, state: DeviceState): Promise<Find
     findings.ok('device', `${ifname} is up, VNI ${link.linkinfo.info_data.id}, MTU ${link.mtu}`);
   else findings.fail('device', `${ifname} is down`, `ip link set ${ifname} up`);
   findings.ok('uplink', `${uvxlan.uplink} (${uvxlan.reason})`);
+  lookAtOffload(findings, uvxlan.offload);
   if (uvxlan.policies) {
     findings.warn(
       'uplink',
@@ -44,6 +45,20 @@ export async function lookAtDevice(host: Host, state: DeviceState): Promise<Find
   await lookAtMtu(findings, host, state);
   if (stats) lookAtDrops(findings, stats);
   return findings;
+}
+
+function lookAtOffload(findings: Findings, offload: LinkRecord['uvxlan']['offload']): void {
+  if (!offload) return;
+  for (const direction of ['send', 'receive'] as const) {
+    const state = offload[direction];
+    if (state === true) findings.ok('offload', `${direction}: known flows are carried in the kernel`);
+    else
+      findings.warn(
+        'offload',
+        `${direction}: nothing is carried in the kernel: ${state}`,
+        'docs/offload.md says what it needs',
+      );
+  }
 }
 
 function lookAtReach(findings: Findings, { uvxlan: { nexthops, unresolved = [] } }: LinkRecord): void {

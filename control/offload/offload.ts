@@ -80,7 +80,8 @@ export class Offload implements FdbMirror {
   readonly #attached = new Map<number, Attached>();
   readonly #uplinks = new Map<Uplink, Receiving>();
   readonly #states = new Map<number, OffloadState>();
-  readonly #watched = new Set<number>();
+  /** How many watch a device. */
+  readonly #watchers = new Map<number, number>();
   /** Next hops in use, by index, with the VTEP of each; and how many each VTEP has. */
   readonly #vteps = new Map<number, Vtep>();
   readonly #references = new Map<string, number>();
@@ -102,8 +103,7 @@ export class Offload implements FdbMirror {
 
   /** While somebody watches a device, all of its packets go through the workers, where they are seen. */
   watch(device: VxlanDevice, watched: boolean): void {
-    if (watched) this.#watched.add(device.index);
-    else this.#watched.delete(device.index);
+    this.#watchers.set(device.index, (this.#watchers.get(device.index) ?? 0) + (watched ? 1 : -1));
     this.update(device);
   }
 
@@ -111,7 +111,7 @@ export class Offload implements FdbMirror {
     this.#detach(device.index);
     if (typeof this.#mirror === 'object') this.#mirror.clearCounters(device.index);
     this.#states.delete(device.index);
-    this.#watched.delete(device.index);
+    this.#watchers.delete(device.index);
   }
 
   state(device: VxlanDevice): OffloadState {
@@ -123,10 +123,11 @@ export class Offload implements FdbMirror {
     return typeof this.#mirror === 'object' ? this.#mirror.counters(device.index) : undefined;
   }
 
-  /** When the kernel last heard a MAC, in milliseconds of CLOCK_MONOTONIC; 0 when it has not. */
-  seen(device: number, macHigh: number, macLow: number): number {
+  heard(device: number, macHigh: number, macLow: number): number {
     if (typeof this.#mirror !== 'object' || !this.#attached.has(device)) return 0;
-    return this.#mirror.stamps(device, macHigh, macLow).seen;
+    const { seen } = this.#mirror.stamps(device, macHigh, macLow);
+    // From the kernel's clock to this process's.
+    return seen === 0 ? 0 : seen - Number(process.hrtime.bigint()) / 1e6 + performance.now();
   }
 
   setEntry(device: number, macHigh: number, macLow: number, destination: number): void {
@@ -213,7 +214,7 @@ export class Offload implements FdbMirror {
 
   /** Why nothing of a device can be offloaded. */
   #obstacle(device: VxlanDevice): string | undefined {
-    if (this.#watched.has(device.index)) return 'somebody watches its packets';
+    if (this.#watchers.get(device.index)) return 'somebody watches its packets';
     if (device.uplink.kind !== 'redirect') {
       return `the uplink is ${device.uplink.kind}: the host's own stack, its firewall and routes decide about each packet`;
     }

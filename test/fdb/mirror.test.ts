@@ -17,8 +17,15 @@ class Told implements FdbMirror {
   readonly nextHops = new Map<number, Template>();
   readonly #writer: FdbWriter;
 
+  /** Milliseconds at which it has heard every MAC. */
+  heardAt = 0;
+
   constructor(writer: FdbWriter) {
     this.#writer = writer;
+  }
+
+  heard(): number {
+    return this.heardAt;
   }
 
   setEntry(device: number, macHigh: number, macLow: number, destination: number): void {
@@ -61,4 +68,19 @@ test('a mirror that was there all along and one that is told afterwards know the
   for (const [index, template] of late.nextHops) assert.deepEqual(told.nextHops.get(index), template);
   for (const device of [1, 2]) writer.flush(device, 6000);
   assert.deepEqual([told.entries.size, told.nextHops.size], [0, 0]);
+});
+
+test('an entry that only a mirror has heard does not age', () => {
+  const writer = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 10, grace: 0 });
+  writer.addDevice({ index: 1, name: 'vx1', vni: 1, port: 8472, family: 4 });
+  const told = new Told(writer);
+  writer.mirror = told;
+  writer.learn(1, 0x0200, 1, '192.0.2.1', '', 0);
+  told.heardAt = 250_000;
+  writer.age(() => 300, 300_000);
+  assert.equal(told.entries.size, 1);
+  writer.age(() => 300, 549_000);
+  assert.equal(told.entries.size, 1);
+  writer.age(() => 300, 550_000);
+  assert.equal(told.entries.size, 0);
 });
