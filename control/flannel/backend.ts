@@ -32,8 +32,11 @@ export interface Backend {
   /** Makes what is not there. Returns a line for each thing that was; throws with what to do when one cannot be made. */
   keepDevices(wish: Wish): Promise<string[]>;
 
-  /** Tells the device which node has which pods. Returns a line for each thing that was not as it had been left. */
-  keepPeers(wish: Wish): string[];
+  /**
+   * Tells the device which node has which pods; with `check` also compares what it has been told before. Returns a line for each thing
+   * that was not as it had been left.
+   */
+  keepPeers(wish: Wish, check: boolean): string[];
 
   /** Bytes of a pod's packet that fit. */
   mtu(wish: Wish, family: Family): number;

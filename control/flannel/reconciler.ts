@@ -57,7 +57,7 @@ export class Reconciler {
     const isAll = depth === 'all' || made.length > 0 || this.#known === undefined;
     if (isAll || wish !== this.#wish) await this.#keepTables(wish, isAll, repaired, failed);
     this.#wish = wish;
-    repaired.push(...this.#backend.keepPeers(wish));
+    repaired.push(...this.#backend.keepPeers(wish, depth !== 'changes' || isAll));
     if (depth !== 'changes' || isAll) {
       for (const family of FAMILIES) {
         const rules = await this.#keepRules(wish, family).catch((error: Error) => failed.push(error.message));
@@ -77,7 +77,8 @@ export class Reconciler {
     this.#known = undefined;
     const errors = await this.#change(actual, desired);
     for (const error of errors) failed.push(error.message);
-    for (const [key, value] of this.#asked) {
+    // What was known without reading is as it was left.
+    for (const [key, value] of isAll ? this.#asked : []) {
       if (desired.get(key) === value && actual.get(key) !== value) repaired.push(`${key} ${value}`.trimEnd());
     }
     this.#asked = errors.length === 0 ? desired : new Map();

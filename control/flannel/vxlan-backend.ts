@@ -2,6 +2,7 @@
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
 import { Daemon } from '../daemon.ts';
 import type { DeviceConfig } from '../fields.ts';
+import type { FdbArguments } from '../protocol.ts';
 import { completeDevice } from '../words.ts';
 import type { Backend, Overlay, Wish } from './backend.ts';
 import { FAMILIES, type Family, type PerFamily } from './lease.ts';
@@ -63,7 +64,7 @@ export class Vxlan implements Backend {
     return made;
   }
 
-  keepPeers({ peers }: Wish): string[] {
+  keepPeers({ peers }: Wish, check: boolean): string[] {
     const repaired: string[] = [];
     for (const family of FAMILIES) {
       const device = this.overlays[family]?.device;
@@ -73,7 +74,7 @@ export class Vxlan implements Backend {
         const share = peer[family];
         if (share?.vtepMac) wanted.set(share.vtepMac, share.publicIp);
       }
-      repaired.push(...this.#keepEntries(this.#daemon, device, wanted));
+      repaired.push(...this.#keepEntries(this.#daemon, device, wanted, check));
     }
     return repaired;
   }
@@ -124,11 +125,12 @@ export class Vxlan implements Backend {
     });
   }
 
-  #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>): string[] {
+  #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>, check: boolean): string[] {
     const ours = this.#entries.get(device) ?? new Map<string, string>();
     this.#entries.set(device, ours);
     const repaired: string[] = [];
-    const there = new Map(daemon.fdbShow({ dev: device }).map(({ mac, dst }) => [mac, dst]));
+    // Thousands of entries take longer to list than one to change.
+    const there = check ? new Map(daemon.fdbShow({ dev: device }).map(({ mac, dst }) => [mac, dst])) : ours;
     const entry = (mac: string, dst: string | null) =>
       ({ dev: device, mac, dst, port: null, vni: null, via: null, state: 'permanent' }) as const;
     for (const [mac, dst] of wanted) {
@@ -139,9 +141,17 @@ export class Vxlan implements Backend {
     }
     for (const mac of ours.keys()) {
       if (wanted.has(mac)) continue;
-      if (there.has(mac)) daemon.fdbDel(entry(mac, null));
+      if (there.has(mac)) removeEntry(daemon, entry(mac, null));
       ours.delete(mac);
     }
     return repaired;
+  }
+}
+
+function removeEntry(daemon: Daemon, entry: FdbArguments): void {
+  try {
+    daemon.fdbDel(entry);
+  } catch (error) {
+    if ((error as { errno?: unknown }).errno !== 'ENOENT') throw error; // somebody was faster
   }
 }

@@ -1,12 +1,13 @@
 // uvxlan's agent in a flannel cluster; the nodes are drawn in cluster.ts.
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { ping } from '../../cli/lab/measure.ts';
+import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { uvxlan } from '../../cli/lab/vtep.ts';
+import { MAIN, uvxlan } from '../../cli/lab/vtep.ts';
 import { Cluster, EAST, introduceToKernel, MID, reaches, WEST, WORLD } from './cluster.ts';
 import { Stream } from './live.ts';
 import { lacking } from './requirements.ts';
@@ -324,4 +325,44 @@ test('etcd: nodes find each other, and forward on without it, also after a resta
   assert.equal(readFileSync(cluster.subnetFile(EAST), 'utf8'), subnetEnv.replace('IPMASQ=true', 'IPMASQ=false'));
   assert.equal(cluster.host('east').mac('flannel.1'), mac);
   await reaches(cluster.host('east-pod'), westPod);
+});
+
+test('dual stack: a device for each family, each with its MTU', options, async (t) => {
+  const network = Network.build(t, {
+    hosts: { left: {}, right: {} },
+    links: [['left eth0 192.0.2.1/24 2001:db8::1/64', 'right eth0 192.0.2.2/24 2001:db8::2/64']],
+  });
+  const cluster = join(network.directory, 'cluster.yaml');
+  const text = `network: 10.244.0.0/16
+ipv6Network: fd00:10::/48
+enableIPv6: true
+backend: { type: vxlan }
+nodes:
+  - { name: left, public-ip: 192.0.2.1, subnet: 10.244.1.0/24, public-ipv6: "2001:db8::1", ipv6-subnet: "fd00:10:0:1::/64" }
+  - { name: right, public-ip: 192.0.2.2, subnet: 10.244.2.0/24, public-ipv6: "2001:db8::2", ipv6-subnet: "fd00:10:0:2::/64" }
+`;
+  writeFileSync(cluster, text);
+  const [left] = await Promise.all(
+    ['left', 'right'].map(async (name) => {
+      const files = ['--config', cluster, '--node-name', name, '--subnet-file', join(network.directory, name)];
+      const agent = network
+        .host(name)
+        .spawn([process.execPath, MAIN, 'flannel', '--iface', 'eth0', '--ip-masq', ...files]);
+      await agent.waitFor(/uvxlan: ready: /, 20_000);
+      return network.host(name);
+    }),
+  );
+  await reaches(left!, '10.244.2.0');
+  await reaches(left!, 'fd00:10:0:2::');
+  const mtu = (device: string) => left!.ipJson<{ mtu: number }[]>(`link show ${device}`)[0]!.mtu;
+  assert.deepEqual([mtu('flannel.1'), mtu('flannel-v6.1')], [1450, 1430]);
+  assert.match(
+    readFileSync(join(network.directory, 'left'), 'utf8'),
+    /FLANNEL_IPV6_SUBNET=fd00:10:0:1::1\/64\nFLANNEL_MTU=1430\n/,
+  );
+  assert.match(left!.exec('ip6tables -t nat -S FLANNEL-POSTRTG'), /-s fd00:10::\/48 ! -d ff00::\/8 .*MASQUERADE/);
+  left!.ip('-6 route del fd00:10:0:2::/64');
+  left!.ip('neigh del fd00:10:0:2:: dev flannel-v6.1');
+  await eventually('both are back', () => /fd00:10:0:2::\/64/.test(left!.ip('-6 route')), 5_000);
+  await reaches(left!, 'fd00:10:0:2::');
 });
