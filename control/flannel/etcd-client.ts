@@ -1,5 +1,4 @@
-import type { Credentials } from './http.ts';
-import { HttpClient, HttpError, type HttpRequest } from './http.ts';
+import { type Credentials, HttpClient, HttpError, type HttpRequest, RefusedError } from './http.ts';
 import { isMap } from './keys.ts';
 
 /**
@@ -33,8 +32,8 @@ export interface Position {
   readonly revision: bigint;
 }
 
-/** The server answered and refused, or answered what is no answer. `code` is gRPC's. */
-export class EtcdError extends Error {
+/** The server answered, and refused. `code` is gRPC's. */
+export class EtcdError extends RefusedError {
   readonly code: number;
 
   constructor(message: string, code: number) {
@@ -240,7 +239,7 @@ function parse(text: string): Record<string, unknown> {
   } catch {
     // Said below.
   }
-  if (!isMap(value)) throw new EtcdError('etcd answered what is no JSON object', UNKNOWN);
+  if (!isMap(value)) throw new Error('etcd answered what is no JSON object');
   return value;
 }
 
@@ -255,7 +254,7 @@ function list(value: unknown): Record<string, unknown>[] {
 
 /** A 64-bit number, which stands in JSON as text. */
 function textOf(value: unknown): string {
-  if (typeof value !== 'string' && typeof value !== 'number') throw new EtcdError('etcd left a field out', UNKNOWN);
+  if (typeof value !== 'string' && typeof value !== 'number') throw new Error('etcd left a field out');
   return String(value);
 }
 
@@ -270,7 +269,7 @@ function toKeyValue({ key, value, lease, mod_revision }: Record<string, unknown>
 }
 
 function toEvent({ type, kv }: Record<string, unknown>): KeyEvent {
-  if (!isMap(kv)) throw new EtcdError('etcd left a field out', UNKNOWN);
+  if (!isMap(kv)) throw new Error('etcd left a field out');
   return { type: type === 'DELETE' ? 'delete' : 'put', kv: toKeyValue(kv) };
 }
 

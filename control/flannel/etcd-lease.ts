@@ -1,7 +1,7 @@
 import { formatPrefix, type Prefix, parsePrefix } from '../../wire/prefix.ts';
 import type { KeyValue } from './etcd-client.ts';
 import { isMap } from './keys.ts';
-import type { Endpoint, Lease, PerFamily } from './lease.ts';
+import type { Endpoint, PerFamily } from './lease.ts';
 import type { NetConf } from './net-conf.ts';
 import { backendData, type Reading, readClaim } from './reading.ts';
 
@@ -67,9 +67,4 @@ export function parseLeaseValue(kv: KeyValue): Record<string, unknown> | undefin
   } catch {
     return undefined;
   }
-}
-
-/** The subnets of a lease as its key has them. */
-export function subnetsOf({ ipv4, ipv6 }: Lease): PerFamily<string> {
-  return { ipv4: ipv4?.subnet ?? null, ipv6: ipv6?.subnet ?? null };
 }

@@ -1,12 +1,12 @@
-import { EtcdClient, EtcdError, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
+import { EtcdClient, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
 import { parseLeaseValue, readLease } from './etcd-lease.ts';
 import { NoSubnetError, type Ranges, type Registration, registerNode } from './etcd-registration.ts';
 import { Feed } from './feed.ts';
 import { type Credentials, parseHttpUrl, readCredential } from './http.ts';
-import { DocumentError, isMap } from './keys.ts';
+import { DocumentError } from './keys.ts';
 import type { Endpoint, PerFamily } from './lease.ts';
 import { type NetConf, parseNetConf } from './net-conf.ts';
-import { ownLease } from './reading.ts';
+import { ownLease, vtepMacOf } from './reading.ts';
 import { Backoff, insist, pause } from './retry.ts';
 import { type Source, type SourceListener, type SourceStatus, StoppedError } from './source.ts';
 import { subnetRange } from './subnet-range.ts';
@@ -37,8 +37,6 @@ const LONGEST_CONF_PAUSE = 5_000;
 const NO_SUBNET_PAUSE = 30_000;
 const SOONEST_RENEWAL = 1_000;
 const RACE_PAUSE = 50;
-/** gRPC's code. */
-const NOT_FOUND = 5;
 
 /** Something in the state needs the list to be read again; nothing is wrong with the server. */
 class ListAgain extends Error {}
@@ -171,7 +169,7 @@ export class EtcdSource implements Source {
     const { kvs: all, at } = await this.#client.range(this.#root, true, signal);
     const conf = all.find((kv) => kv.key === this.#confKey);
     // Not a cluster that all nodes have left, but an etcd that has lost its data.
-    if (conf === undefined) throw new EtcdError(`${this.#confKey} is gone`, NOT_FOUND);
+    if (conf === undefined) throw new Error(`${this.#confKey} is gone`);
     this.#compareConf(conf);
     const kvs = all.filter(({ key }) => key.startsWith(this.#directory));
     await this.#register(kvs, signal);
@@ -331,10 +329,6 @@ export class EtcdSource implements Source {
   #nameOf({ key }: KeyValue): string {
     return key.slice(this.#directory.length);
   }
-}
-
-function vtepMacOf(data: unknown): string | null {
-  return isMap(data) && typeof data.VtepMAC === 'string' ? data.VtepMAC : null;
 }
 
 function readCredentials({ caFile, certFile, keyFile }: EtcdSourceOptions): Credentials {

@@ -1,5 +1,5 @@
 import { FaultLog } from './faults.ts';
-import { HttpError } from './http.ts';
+import { HttpError, RefusedError } from './http.ts';
 import { type Lease, sameLease } from './lease.ts';
 import { Peers } from './peers.ts';
 import type { SourceListener } from './source.ts';
@@ -35,7 +35,7 @@ export class Feed {
   failed(error: unknown): void {
     const message = (error as Error).message ?? String(error);
     this.#problem = message;
-    const kind = error instanceof HttpError ? 'unreachable' : 'answer';
+    const kind = error instanceof HttpError || error instanceof RefusedError ? 'unreachable' : 'answer';
     this.faults.note(kind, 'server', `${message}: what is known stays, asking again`);
   }
 

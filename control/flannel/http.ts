@@ -29,6 +29,9 @@ export interface HttpRequest {
 /** The server cannot be reached, broke off, or is too slow. `message` names the server and the reason, and no secret. */
 export class HttpError extends Error {}
 
+/** The server has answered, and refuses. */
+export class RefusedError extends Error {}
+
 /** Milliseconds until the head of an answer; of one that is not a stream, also until its end. */
 const PATIENCE = 10_000;
 /** After so many quiet milliseconds the kernel begins to ask whether the other end is alive. */

@@ -1,4 +1,4 @@
-import { HttpClient } from './http.ts';
+import { HttpClient, RefusedError } from './http.ts';
 import { isMap } from './keys.ts';
 import type { KubeAccess } from './kube-access.ts';
 
@@ -14,9 +14,9 @@ export interface KubeEvent {
   readonly version: string;
 }
 
-/** The server answered and refused, or answered what is no answer. */
-export class KubeError extends Error {
-  /** HTTP status; 200 where the answer itself makes no sense. */
+/** The server answered, and refused. */
+export class KubeError extends RefusedError {
+  /** HTTP status. */
   readonly status: number;
 
   constructor(message: string, status: number) {
@@ -142,15 +142,15 @@ export class KubeClient {
     return code === GONE ? new GoneError(message, code) : new KubeError(message, code);
   }
 
-  #nonsense(expected: string): KubeError {
-    return new KubeError(`${this.origin} answered what is not ${expected}`, 200);
+  #nonsense(expected: string): Error {
+    return new Error(`${this.origin} answered what is not ${expected}`);
   }
 }
 
 function toObject(value: unknown): KubeObject {
   const metadata = isMap(value) ? value.metadata : undefined;
   if (!isMap(metadata) || typeof metadata.name !== 'string') {
-    throw new KubeError('the Kubernetes API answered an object without a name', 200);
+    throw new Error('the Kubernetes API answered an object without a name');
   }
   return value as KubeObject;
 }

@@ -1,8 +1,8 @@
-import { DocumentError, hostAddressOf, isMap, unicastMac } from './keys.ts';
+import { DocumentError, hostAddressOf, isMap } from './keys.ts';
 import type { KubeObject } from './kube-client.ts';
 import { type Endpoint, FAMILIES, type Family, type PerFamily } from './lease.ts';
 import type { NetConf } from './net-conf.ts';
-import { backendData, type Reading, readClaim, type ShareClaim } from './reading.ts';
+import { backendData, type Reading, readClaim, type ShareClaim, vtepMacOf } from './reading.ts';
 
 /** How flannel writes a lease on a Kubernetes node (pkg/subnet/kube): annotations, and the subnets are the node's own podCIDRs. */
 export class NodeAnnotations {
@@ -38,10 +38,7 @@ export class NodeAnnotations {
   }
 
   vtepMacs(node: KubeObject): PerFamily<string> {
-    const mac = (name: string) => {
-      const data = parseData(this.#get(node, name));
-      return isMap(data) ? attempt(() => unicastMac(data.VtepMAC)) : null;
-    };
+    const mac = (name: string) => vtepMacOf(parseData(this.#get(node, name)));
     return { ipv4: mac('backend-data'), ipv6: mac('backend-v6-data') };
   }
 

@@ -60,6 +60,15 @@ export function backendData({ vtepMac }: Endpoint, conf: NetConf): { VNI: number
   return { VNI: conf.backend.vni & 0xffff, VtepMAC: vtepMac };
 }
 
+/** The MAC address in backend data that was written before; null where there is none that is right. */
+export function vtepMacOf(data: unknown): string | null {
+  try {
+    return isMap(data) ? unicastMac(data.VtepMAC) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** What a registration of this node and its subnets make of it. */
 export function ownLease(node: string, own: PerFamily<Endpoint>, subnets: PerFamily<string>): Lease {
   const share = (family: Family): Share | null => {
