@@ -11,7 +11,7 @@ export interface Environment {
   readonly cpu: string;
   readonly cpus: number;
   readonly memoryGB: number;
-  /** Hypervisor, cpufreq governor, mitigations: what makes one machine differ from its like. */
+  /** Hypervisor, cpufreq governor, clock, and our priority: what makes one machine differ from its like. */
   readonly machine: string;
   /** Of the last minute, at the start. */
   readonly load: number;
@@ -65,7 +65,10 @@ function machine(): string {
   const virtual = /^flags.*\bhypervisor\b/m.test(read('/proc/cpuinfo') ?? '') ? 'virtual machine' : 'bare metal';
   const governor = read('/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor');
   const clock = read('/sys/devices/system/clocksource/clocksource0/current_clocksource');
-  return [virtual, governor && `governor ${governor}`, clock && `clock ${clock}`].filter(Boolean).join(', ');
+  const nice = os.getPriority();
+  return [virtual, governor && `governor ${governor}`, clock && `clock ${clock}`, nice !== 0 && `run at nice ${nice}`]
+    .filter(Boolean)
+    .join(', ');
 }
 
 function version(tool: string): string | undefined {
