@@ -14,6 +14,7 @@ export interface Options {
   statistics?: true;
   batch?: string;
   config?: string;
+  metrics?: string;
   outer?: string;
   web?: string;
   without?: string;
@@ -41,6 +42,7 @@ const WITH_VALUE: Record<string, keyof Options> = {
   b: 'batch',
   batch: 'batch',
   config: 'config',
+  metrics: 'metrics',
   outer: 'outer',
   w: 'write',
   web: 'web',

@@ -47,21 +47,24 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   workers    threads of the daemon, one for each core up to 4 when not given; of several devices the most counts
 Options:
   --config FILE     devices and static FDB entries, see examples/
+  --metrics ADDR:PORT   /metrics for Prometheus, /healthz and /readyz, 127.0.0.1:9469 say; without a token, so give an address
+                    that only who may see the counters can reach
   --web ADDR:PORT   a page that shows what happens, 127.0.0.1:8443 say; on other addresses than loopback it asks
                     for a token, which the log has, or the environment as UVXLAN_WEB_TOKEN
   --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say
 Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or the configuration are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['config', 'web', 'without']);
+  const { options, words } = takeOptions(args, ['config', 'metrics', 'web', 'without']);
   const { devices, notes } = await wantedDevices(options, words);
   const without = options.without === undefined ? [] : await hiddenCapabilities(options.without);
-  const web = options.web === undefined ? undefined : await listenAddress(options.web);
+  const web = options.web === undefined ? undefined : await listenAddress('--web', options.web);
+  const metrics = options.metrics === undefined ? undefined : await listenAddress('--metrics', options.metrics);
   for (const note of notes) complain(note);
   // The daemon outlives whoever read its log: a broken pipe must not end it before it has cleaned up.
   process.stdout.removeAllListeners('error').on('error', () => {});
   const { runDaemon } = await import('../control/daemon.ts');
-  return runDaemon({ devices, without, web, log: (line) => print(`uvxlan: ${line}`) });
+  return runDaemon({ devices, without, web, metrics, log: (line) => print(`uvxlan: ${line}`) });
 }
 
 async function wantedDevices(
@@ -79,12 +82,12 @@ async function wantedDevices(
   return readConfig(config);
 }
 
-async function listenAddress(text: string): Promise<{ address: string; port: number }> {
+async function listenAddress(option: string, text: string): Promise<{ address: string; port: number }> {
   const { parseListen } = await import('../control/web/server.ts');
   try {
     return parseListen(text);
   } catch (error) {
-    throw new UsageError(`--web: ${(error as Error).message}`);
+    throw new UsageError(`${option}: ${(error as Error).message}`);
   }
 }
 

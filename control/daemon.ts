@@ -1,6 +1,6 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 import { availableParallelism, hostname } from 'node:os';
-import { clear } from '../dataplane/counters.ts';
+import { clear, total } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
@@ -22,6 +22,7 @@ import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
+import type { MetricsServer } from './metrics/server.ts';
 import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
@@ -59,6 +60,8 @@ export interface DaemonOptions {
   readonly log: (line: string) => void;
   /** Where to serve the page, if at all. */
   readonly web?: { readonly address: string; readonly port: number } | undefined;
+  /** Where Prometheus finds its metrics; undefined: nowhere. */
+  readonly metrics?: { readonly address: string; readonly port: number } | undefined;
 }
 
 const MAX_DEFAULT_WORKERS = 4;
@@ -104,6 +107,7 @@ export class Daemon implements DaemonHandlers {
   #api: Api | undefined;
   #watch: Watch | undefined;
   #web: Web | undefined;
+  #metrics: MetricsServer | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -125,6 +129,7 @@ export class Daemon implements DaemonHandlers {
   async #start(): Promise<void> {
     const { devices, without, log } = this.#options;
     this.#api = await startApi(this);
+    await this.#serveMetrics();
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
     this.#capabilities = probeCapabilities(without);
     this.#forwarding = new Forwarding(this.#host, log, this.#events, () => this.#uplinks.remotesChanged());
@@ -176,6 +181,7 @@ export class Daemon implements DaemonHandlers {
     const failures: string[] = [];
     for (const step of [
       () => this.#web?.close(),
+      () => this.#metrics?.close(),
       () => this.#watch?.stop(),
       () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
@@ -208,6 +214,29 @@ export class Daemon implements DaemonHandlers {
     const { startWeb } = await import('./web/server.ts');
     this.#web = await startWeb({ ...web, nodes: [node], token: process.env.UVXLAN_WEB_TOKEN });
     log(`the page is at ${this.#web.url}`);
+  }
+
+  /** From the start on, so that what waits for the daemon hears why it is not ready yet. */
+  async #serveMetrics(): Promise<void> {
+    const { metrics, log } = this.#options;
+    if (!metrics) return;
+    const { startMetrics } = await import('./metrics/server.ts');
+    this.#metrics = await startMetrics(metrics.address, metrics.port, {
+      view: async () => ({
+        links: this.#ready ? await this.linkShow(null) : [],
+        stats: this.#ready ? await this.stats(null) : [],
+        writes: [...this.#devices.values()].map(({ index, name }) => {
+          const { tx_writes, rx_writes } = total(this.#pool.counters, index);
+          return { ifname: name, tx: tx_writes, rx: rx_writes };
+        }),
+        workerRestarts: this.#pool?.restarts ?? 0,
+      }),
+      problems: () => [
+        ...(this.#ready ? [] : ['the daemon is starting']),
+        ...Array.from(this.#troubles, ([name, trouble]) => `${name}: ${trouble}`),
+      ],
+    });
+    log(`metrics are at ${this.#metrics.url}`);
   }
 
   /** Makes a worker fail once, for tests of recovery. */

@@ -41,14 +41,17 @@ async function capture(host: Host, words: string, traffic: () => Promise<unknown
   return file;
 }
 
+/** In a namespace of its own. */
+const METRICS = 9469;
 const NO_SUCH_MAC = '02:00:00:00:00:99';
 
 /** One pair for all of it: building one takes longer than what is done with it. */
 for (const uplink of ['redirect', 'udp'] as const) {
   test(`what passes on ${uplink}`, { skip, timeout: 120_000 }, async (t) => {
-    const { left, right } = await pair(t, uplink, 'kernel');
+    const { left, right } = await pair(t, uplink, 'kernel', { own: `workers 2 --metrics 127.0.0.1:${METRICS}` });
     await t.test('explain: a question, and packets as they pass', () => assertExplains(left, right, uplink));
     await t.test('capture: both sides, directions, next hops, drops', () => assertCaptures(left, right));
+    await t.test('metrics: what stats says', () => assertMetrics(left));
     if (uplink === 'udp') return;
     await t.test('capture --segments: what comes onto the wire', () => assertSegments(left, right));
     await t.test('capture: device, filter and count', () => assertCounts(left, right));
@@ -172,4 +175,22 @@ async function assertExplains(left: Vtep, right: Vtep, uplink: string): Promise<
     assert.deepEqual(seen[name], asked[name], name);
   }
   if (uplink === 'redirect') assert.deepEqual(seen['Ethernet.destination'], asked['Ethernet.destination']);
+}
+
+async function assertMetrics({ host, device }: Vtep): Promise<void> {
+  const get = async (path: string): Promise<string> => {
+    const script = `fetch('http://127.0.0.1:${METRICS}${path}').then((r) => r.text()).then((text) => process.stdout.write(text))`;
+    return (await host.run([process.execPath, '-e', script])).stdout;
+  };
+  assert.equal(await get('/readyz'), 'ready\n');
+  const text = await get('/metrics');
+  const { stdout } = await host.run([process.execPath, MAIN, '-j', 'stats', device]);
+  const [{ tx, rx }] = JSON.parse(stdout) as StatsRecord[];
+  // What the host itself sends on the device is dropped, so that these stand still.
+  for (const [direction, count] of [
+    ['tx', tx.out],
+    ['rx', rx.in],
+  ]) {
+    assert.ok(text.includes(`uvxlan_packets_total{device="${device}",direction="${direction}"} ${count}\n`), text);
+  }
 }
