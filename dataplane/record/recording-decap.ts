@@ -167,6 +167,7 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
     this.#uplinkDrops.start(this.#scope);
     const windows = this.#windows.of(batch);
     this.#hold(true);
+    let last: Device | undefined;
     for (let i = 0, read = 0; i < batch.count; i++) {
       if (reads) read = reads.find(batch.at[i], read);
       const handles = reads ? reads.handles : this.#bare;
@@ -176,7 +177,9 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
         recorder.record(RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST, -1, this.#uplink, handles, 0);
       }
       const device = this.#deviceOf(batch.at[i], batch.length[i]);
-      if (device) this.#deviceDrops.start(device.scope);
+      // What rose for the same device before has been told.
+      if (device && device !== last) this.#deviceDrops.start(device.scope);
+      last = device ?? last;
       this.decap.run(windows[i]);
       this.#settle(this.#uplinkDrops, handles, read);
       if (device) this.#settle(this.#deviceDrops, handles, read);
@@ -206,6 +209,8 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
   #deviceOf(at: number, length: number): Device | undefined {
     if (length < VXLAN_HEADER) return undefined;
     const vni = vxlanVni(this.#recorder.memory.u8, at);
-    return this.#devices.find((device) => device.vni === vni);
+    const devices = this.#devices;
+    for (let i = 0; i < devices.length; i++) if (devices[i].vni === vni) return devices[i];
+    return undefined;
   }
 }

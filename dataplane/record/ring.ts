@@ -72,7 +72,7 @@ export class RingWriter {
     this.#head = this.words[HEAD]; // goes on where a worker that failed has ended
   }
 
-  /** Room for a record with `captured` bytes: the first word of its header, all zero but for the size; -1 when it is lost. */
+  /** Room for a record with `captured` bytes: the first word of its header, without next hop and drop; -1 when it is lost. */
   reserve(captured: number): number {
     const { words } = this;
     const size = RECORD_HEADER + ((captured + ALIGN - 1) & -ALIGN);
@@ -90,8 +90,10 @@ export class RingWriter {
     }
     this.#head = (this.#head + skipped + size) | 0;
     const record = (DATA + at) >> 2;
-    words.fill(0, record, record + (RECORD_HEADER >> 2));
     words[record + SIZE] = size;
+    // The rest record() sets always.
+    words[record + RECORD_NEXT_HOP] = words[record + RECORD_COPIES] = 0;
+    words[record + RECORD_DROP] = words[record + RECORD_DROPPED] = 0;
     return record;
   }
 
