@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, type UvxlanVtep, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { Stream } from './live.ts';
@@ -31,7 +32,7 @@ interface Routed {
   router: Host;
 }
 
-async function routed(t: TestContext, uplink: string, family: Family): Promise<Routed> {
+async function routed(t: TestContext, uplink: string, family: Family, own = ''): Promise<Routed> {
   const { prefix, largest } = FAMILIES[family];
   const [near, far, length] = prefix;
   const end = family === 'IPv4' ? '254' : 'fe';
@@ -45,7 +46,7 @@ async function routed(t: TestContext, uplink: string, family: Family): Promise<R
   });
   const left = await uvxlanVtep(network.host('left'), {
     ...{ ...LEFT, local: `${near}1` },
-    words: `${WORDS} uplink ${uplink} workers 2`,
+    words: `${WORDS} uplink ${uplink} workers 2 ${own}`,
   });
   const right = kernelVtep(network.host('right'), { ...RIGHT, local: `${far}1`, words: WORDS.replace('dev eth0', '') });
   // As wide as the left end, which knows nothing of the narrow link: with a NIC the kernel would not let it.
@@ -108,6 +109,30 @@ for (const uplink of UPLINKS) {
     assert.equal(received, 5);
     await bulkTransfer(left.host, right.host, right.addresses[0]!, MB);
     assertBalanced(await restingStats(left.host));
+  });
+}
+
+for (const uplink of UPLINKS) {
+  test(`${uplink}: with DF set, a narrow link is found out and senders are told`, options, async (t) => {
+    const { left, right, router } = await routed(t, uplink, 'IPv4', 'df set');
+    const pings = async (address: string, size: number) =>
+      (await left.host.run(`ping -n -M do -s ${size} -c 1 -W 1 ${address}`, { check: false })).stdout;
+    // The first ones are lost, of which the router tells uvxlan.
+    await eventually('ping is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[0]!, 1422)), 10_000);
+    await eventually('ping6 is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[1]!, 1402)), 10_000);
+    assert.match(await pings(right.addresses[0]!, 1322), / 0% packet loss/);
+    assert.match(await pings(right.addresses[1]!, 1302), / 0% packet loss/);
+    const before = fragmented(router);
+    for (const address of right.addresses) await bulkTransfer(left.host, right.host, address, MB);
+    // Datagrams that their host may fragment, and now does.
+    const listener = await Listener.datagrams(right.host, 5001);
+    await sendDatagrams(left.host, right.addresses[0]!, [{ to: 5001, payload: noise(5000) }]);
+    assert.equal((await listener.atLeast(1))[0], noise(5000).toString('hex'));
+    await listener.stop();
+    assert.equal(fragmented(router), before);
+    const records = await restingStats(left.host);
+    assertBalanced(records);
+    assert.ok(drops(records, 'tx_too_big') >= 1);
   });
 }
 

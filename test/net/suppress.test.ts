@@ -11,7 +11,7 @@ import { uvxlan } from '../../cli/lab/vtep.ts';
 import type { NeighRecord } from '../../control/neigh-words.ts';
 import { formatMac } from '../../wire/address.ts';
 import { ASKER, arp, ip4, ip6, nd } from '../dataplane/discovery.ts';
-import { mac } from '../dataplane/packet.ts';
+import { frame, mac, payload } from '../dataplane/packet.ts';
 import { bridge, build, makeKernel, makeOurs, outcome, type Side } from './beside-kernel.ts';
 import { lacking } from './requirements.ts';
 import { allDrops, assertAddsUp, restingStats } from './stats.ts';
@@ -99,7 +99,7 @@ async function knows(host: Host, count: number): Promise<void> {
 async function fdb({ host, remote }: Side, own: boolean): Promise<void> {
   for (const last of TARGETS) {
     if (last === ELSEWHERE || last === NOBODY || last === ASKER || last === OWN) continue;
-    const words = `add ${text(last)} dev vx0 dst ${remote}`;
+    const words = `add ${text(last)} dev vx0 dst ${remote}${last === ROUTER ? ' router' : ''}`;
     if (own) await uvxlan(host, `fdb ${words}`);
     else host.bridge(`fdb ${words}`);
   }
@@ -122,6 +122,29 @@ test('proxy does what the kernel does', options, async (t) => {
   assertAddsUp(records);
   assert.equal(records[0]!.tx.answered, expected.replies.flat().length);
   assert.ok(allDrops(records).tx_suppressed! > 10);
+});
+
+test('rsc does what the kernel does', options, async (t) => {
+  const { network, kernel, ours } = build(t);
+  const sink = network.host('sink');
+  makeKernel(kernel, 'rsc');
+  await makeOurs(ours, 'rsc');
+  await Promise.all([fdb(kernel, false), fdb(ours, true)]);
+  await tellNeighbours(kernel.host, 'vx0', false);
+  await tellNeighbours(ours.host, 'vx0', true);
+  await knows(ours.host, 2 * (TARGETS.length - 2));
+  const frames = TARGETS.flatMap((to) =>
+    [ROUTER, 0x21].flatMap((hop) =>
+      ([4, 6] as const).map((version) => {
+        const bytes = frame({ version, to, from: ASKER, id: hop, payload: payload(20) });
+        if (version === 6) bytes.set(ip6(to), 38);
+        return Uint8Array.from([...mac(hop), ...bytes.subarray(6)]);
+      }),
+    ),
+  );
+  const expected = await outcome(kernel, sink, kernel.host, 'vx0', frames, []);
+  assert.ok(expected.sent.filter((name) => !name.startsWith('frame')).length >= 10, 'frames that were changed');
+  assert.deepEqual(await outcome(ours, sink, ours.host, 'vx0', frames, []), expected);
 });
 
 test('neigh_suppress does what a bridge port of the kernel does', options, async (t) => {
