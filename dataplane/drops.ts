@@ -46,7 +46,8 @@ export const DROPS = [
   {
     name: 'tx_too_big',
     direction: 'tx',
-    meaning: 'The encapsulated packet does not fit the MTU of the path to the VTEP.',
+    meaning:
+      'The encapsulated packet does not fit the MTU of the path to the VTEP, and may not be fragmented. Where its sender can be told, it is, by ICMP.',
     advice: "Lower the device's MTU to the NIC's minus 50 (IPv6: 70), or raise the NIC's.",
   },
   {
