@@ -280,6 +280,24 @@ test('an etcd that has lost its data, or has a new configuration, takes nothing 
   assert.equal(listener.owns.length, 1, 'the same subnet as before');
 });
 
+test('two nodes with one public IP do not fight for their key at full speed', async (t) => {
+  const server = await EtcdServer.start(t);
+  await server.put(`${PREFIX}/config`, CONF);
+  const a = await join(t, server, 1);
+  const clone = open(t, [server.endpoint]);
+  await clone.source.netConf();
+  clone.source.start({ ipv4: { publicIp: '192.0.2.1', vtepMac: mac(2) }, ipv6: null }, clone.listener);
+  await a.listener.until(
+    'both have lost it',
+    () => a.source.faults.lease_lost > 0 && clone.source.faults.lease_lost > 0,
+  );
+  const { at } = await server.client.range(key(a.name), false, server.signal);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  const later = (await server.client.range(key(a.name), false, server.signal)).at;
+  assert.ok(later.revision - at.revision < 12n, `${later.revision - at.revision} changes in a second`);
+  assert.match(a.listener.lines[0], /^this node has lost its lease: the key .* is another/);
+});
+
 test('stopping ends a wait for a server that is not there; endpoints have to be URLs', async (t) => {
   const { source, listener } = open(t, [`http://127.0.0.1:${await freePort()}`]);
   const waiting = source.netConf();
