@@ -406,9 +406,14 @@ export class Daemon implements DaemonHandlers {
     );
     const { specs } = capture;
     const watch = (isWatched: boolean): void => {
-      for (const device of devices) if (this.#devices.has(device.index)) this.#offload.watch(device, isWatched);
+      // Another device may have the index by now.
+      for (const device of devices) {
+        if (this.#devices.get(device.index) === device) this.#offload.watch(device, isWatched);
+      }
     };
-    await this.#pool.listen(specs);
+    await this.#pool.listen(specs).catch((error) => {
+      throw error instanceof RangeError ? new CommandError(error.message, 'EBUSY') : error;
+    });
     watch(true);
     return {
       start: (sink) =>

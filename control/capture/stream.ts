@@ -24,7 +24,7 @@ export class CaptureStream {
   async ask(args: Readonly<Record<string, unknown>>): Promise<null> {
     if (this.#capture) throw new CommandError('this connection captures already', 'EBUSY');
     this.#capture = await this.#handlers.capture(requestOf(args));
-    if (this.#socket.destroyed) await this.#capture.abandon();
+    if (this.#socket.destroyed) this.close();
     return null;
   }
 
@@ -40,8 +40,9 @@ export class CaptureStream {
 
   /** The client has ended its side: what has come until now, and the statistics. */
   async finish(): Promise<void> {
-    await this.#capture?.finish();
-    this.#capture = undefined;
+    const capture = this.#capture;
+    this.#capture = undefined; // the client may go meanwhile: it is ended once
+    await capture?.finish();
   }
 
   /** The client is gone. */
