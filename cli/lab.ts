@@ -1,19 +1,21 @@
 import { UsageError } from '../control/words.ts';
-import { takeOptions } from './options.ts';
+import { listenAddress, takeOptions } from './options.ts';
 import { complain, print } from './output.ts';
 
-export const HELP = `Usage: uvxlan lab [ --once ]
+export const HELP = `Usage: uvxlan lab [ --once ] [ --web ADDR:PORT ]
 Two nodes in network namespaces on this machine, each with a bridge and a pod, set up as flannel does it: the left one on
 uvxlan, the right one on the kernel's VXLAN (on uvxlan where the kernel has none). Shows a ping and TCP from pod to
 pod, what was counted, and one packet layer by layer. On a terminal it then stays until Ctrl-C, for you to look around.
 Needs root, or user namespaces and a /dev/net/tun that is open to you. Leaves nothing behind.
 Options:
-  --once      do not stay
+  --once           do not stay
+  --web ADDR:PORT  where the page is served while it stays, 127.0.0.1:8443 when not given
 Exit status: 0 when all worked, 1 after a failure, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['once']);
+  const { options, words } = takeOptions(args, ['once', 'web']);
   if (words.length > 0) throw new UsageError(`unknown word "${words[0]}": lab takes none`);
+  const web = await listenAddress('--web', options.web ?? '127.0.0.1:8443');
   // Debian leaves the directories of ip, bridge and tc out of an ordinary user's PATH.
   process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
   // The commands that it prints are to find the daemon at its usual place, typed in another terminal.
@@ -31,7 +33,7 @@ export async function run(args: string[]): Promise<number> {
     return user.runInside();
   }
   const { runLab } = await import('./lab/tour.ts');
-  return runLab(process.stdout.isTTY === true && !options.once);
+  return runLab(process.stdout.isTTY === true && !options.once, web);
 }
 
 function refuse(reason: string): number {

@@ -92,3 +92,13 @@ export function matchCommand<T extends string>(word: string, commands: readonly 
   const hint = suggestion ? `did you mean "${suggestion}"?` : `try "uvxlan ${object} --help"`;
   throw new UsageError(`Command "${word}" is unknown, ${hint}`);
 }
+
+/** The value of an option that says where to listen. Throws UsageError. */
+export async function listenAddress(option: string, text: string): Promise<{ address: string; port: number }> {
+  const { parseListen } = await import('../control/web/server.ts');
+  try {
+    return parseListen(text);
+  } catch (error) {
+    throw new UsageError(`${option}: ${(error as Error).message}`);
+  }
+}

@@ -1,6 +1,6 @@
 import type { DeviceConfig } from '../control/fields.ts';
 import { parseDevice, UsageError } from '../control/words.ts';
-import { type Options, takeOptions } from './options.ts';
+import { listenAddress, type Options, takeOptions } from './options.ts';
 import { complain, print } from './output.ts';
 
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
@@ -80,15 +80,6 @@ async function wantedDevices(
     throw new UsageError(`unknown word "${words[0]}" beside --config: the devices stand in the file`);
   const { readConfig } = await import('../control/config.ts');
   return readConfig(config);
-}
-
-async function listenAddress(option: string, text: string): Promise<{ address: string; port: number }> {
-  const { parseListen } = await import('../control/web/server.ts');
-  try {
-    return parseListen(text);
-  } catch (error) {
-    throw new UsageError(`${option}: ${(error as Error).message}`);
-  }
 }
 
 async function hiddenCapabilities(list: string): Promise<string[]> {

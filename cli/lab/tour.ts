@@ -21,6 +21,7 @@ import {
   runsUvxlan,
   uvxlanNode,
 } from './nodes.ts';
+import { startPage } from './page.ts';
 import { missing } from './programs.ts';
 import { DRAWING, pingText, seenText } from './report.ts';
 import { isInside } from './user-namespace.ts';
@@ -34,12 +35,12 @@ const COUNTING = `\
   A frame may be one of up to 64 KB, to be cut up on its way (TSO): few frames, many bytes.
   The kernel counts a frame's bytes without the 14 of its Ethernet header.`;
 
-/** Returns the exit status; with `stay` when a signal has come. */
-export async function runLab(stay: boolean): Promise<number> {
+/** Returns the exit status; with `stay` when a signal has come. `web`: where the page is served then. */
+export async function runLab(stay: boolean, web: { readonly address: string; readonly port: number }): Promise<number> {
   const lab = new Lab();
   try {
     await lab.show();
-    if (stay) await lab.stay();
+    if (stay) await lab.stay(web);
     return 0;
   } catch (error) {
     // It may have been Ctrl-C, which ends the commands that run, too: its handler, which is next, ends the lab then.
@@ -75,14 +76,24 @@ class Lab {
   }
 
   /** Stays until a signal; throws when a daemon ends. */
-  async stay(): Promise<void> {
+  async stay(web: { readonly address: string; readonly port: number }): Promise<void> {
     const [left, right] = this.#nodes;
+    await this.#servePage(web.address, web.port);
     print(`\n${bold(`Try, in another terminal ${isInside() ? 'as the same user' : 'as root'}`)}`);
     print(`${commandsText(left, right)}\n`);
     print('The lab stays until Ctrl-C.');
     this.#staying = true;
     while (this.#nodes.every((node) => !runsUvxlan(node) || node.vtep.daemon.exit === undefined)) await sleep(200);
     throw new Error('a daemon has ended');
+  }
+
+  async #servePage(address: string, port: number): Promise<void> {
+    try {
+      const { url } = await startPage(address, port, this.#nodes.filter(runsUvxlan));
+      print(`\n${bold('See it in a browser')}\n  ${url}`);
+    } catch (error) {
+      print(`\nThere is no page: ${(error as Error).message} (uvxlan lab --web ADDR:PORT)`);
+    }
   }
 
   /** What went wrong, in one sentence. */

@@ -85,7 +85,10 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 
   left.daemon.signal('SIGKILL');
   await eventually('the device is gone', async () => !left.host.ip('link show').includes('flannel.1'));
   left.host.ip('link add flannel.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472 nolearning');
-  left.host.ip('link set flannel.1 address 02:00:00:00:00:77 up');
+  left.host.ip('link set flannel.1 address 02:00:00:00:00:77');
+  await eventually('the port is free', async () =>
+    left.host.run(['ip', 'link', 'set', 'flannel.1', 'up'], { check: false }).then(({ status }) => status === 0),
+  );
   left.host.ip('address add 10.244.1.1/16 dev flannel.1');
   left.host.bridge(`fdb append ${right.mac} dev flannel.1 dst ${right.local}`);
   left.host.ip(`neigh replace ${address} lladdr ${right.mac} dev flannel.1 nud permanent`);
