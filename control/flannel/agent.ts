@@ -266,7 +266,9 @@ export class Agent {
 
   /** Whether a line of `ip monitor` is about something that is the agent's, or that it depends on. */
   #concerns(line: string): boolean {
-    if (line.startsWith('[NEIGH]')) return line.includes(`proto ${PROTOCOL}`) && /PERMANENT|Deleted/.test(line);
+    // What comes with our protocol number is our own doing, and no reason to read all of it again.
+    if (!line.includes('Deleted') && line.includes(`proto ${PROTOCOL}`)) return false;
+    if (line.startsWith('[NEIGH]')) return this.#deviceNames().some((name) => line.includes(` dev ${name} `));
     if (line.startsWith('[ROUTE]')) {
       this.#isMoved ||= line.includes('default ');
       return !line.includes('table local');
