@@ -1,24 +1,26 @@
 /**
  * The VTEPs that each device sends to, by address, for workers to ask whether a packet's sender is one of them. One SharedArrayBuffer:
  *
- *     word 0 SEQUENCE   odd while cells are moved; another one after each change
- *     word 1 SEED       of the hash: a secret one keeps others from choosing addresses that share a chain
- *     words 16..        2^n cells: | address, 4 words | device + 1, 0 when empty | 3 unused |
+ *     word 0 HEAD   changes so far; its lowest bit is the area to read
+ *     word 1 SEED   of the hash: a secret one keeps others from choosing addresses that share a chain
+ *     word 2 MASK   cells of an area - 1
+ *     words 16..    area 0: cells of 8 words, then area 1
  *
- * Open addressing with linear probing, at most half full. VTEPs come and go seldom, so that one sequence for all will do: a worker
- * looks again when it has changed meanwhile.
+ *     cell: | address: 4 words | device + 1, 0 when empty | 3 unused |
+ *
+ * Open addressing with linear probing, at most half full. As in neighbors.ts, a change is made in the area that nobody reads, then HEAD
+ * moves on, then it is made in the other area, too. A reader that finds HEAD changed at the end looks again; it never waits, so that a
+ * known VTEP is found also while the writer is off the CPU.
  */
 import { get32 } from '../wire/bytes.ts';
 
-const SEQUENCE = 0;
+const HEAD = 0;
 const SEED = 1;
+const MASK = 2;
 const HEADER_WORDS = 16;
 
 const CELL_OWNER = 4;
 const CELL_SHIFT = 3;
-
-/** Looks at a table that is being written: the writer needs less than a microsecond, unless it is off the CPU. */
-const SEQUENCE_TRIES = 1000;
 
 function hash(seed: number, device: number, a: number, b: number, c: number, d: number): number {
   let h = Math.imul(a ^ seed ^ (device << 24), 0x85ebca6b);
@@ -35,26 +37,25 @@ export class PeerReader {
 
   constructor(buffer: SharedArrayBuffer) {
     this.#words = new Int32Array(buffer);
-    this.#mask = ((this.#words.length - HEADER_WORDS) >> CELL_SHIFT) - 1;
+    this.#mask = this.#words[MASK];
   }
 
   /** Whether the device sends to the address: four big-endian words, of IPv4 the first and zeros. */
   has(device: number, a: number, b: number, c: number, d: number): boolean {
     const words = this.#words;
     const start = hash(words[SEED], device, a, b, c, d);
-    for (let tries = 0; tries < SEQUENCE_TRIES; tries++) {
-      const sequence = Atomics.load(words, SEQUENCE);
-      if ((sequence & 1) !== 0) continue;
-      const found = this.#search(start, device + 1, a, b, c, d);
-      if (Atomics.load(words, SEQUENCE) === sequence) return found;
+    for (;;) {
+      const head = Atomics.load(words, HEAD);
+      const found = this.#search(areaBase(head, this.#mask), start, device + 1, a, b, c, d);
+      if (Atomics.load(words, HEAD) === head) return found;
     }
-    return false;
   }
 
-  #search(start: number, owner: number, a: number, b: number, c: number, d: number): boolean {
+  #search(area: number, start: number, owner: number, a: number, b: number, c: number, d: number): boolean {
     const words = this.#words;
+    // Bounded, because an area that is being written under us may look full.
     for (let i = start & this.#mask, left = this.#mask; left >= 0; i = (i + 1) & this.#mask, left--) {
-      const cell = HEADER_WORDS + (i << CELL_SHIFT);
+      const cell = area + (i << CELL_SHIFT);
       const found = Atomics.load(words, cell + CELL_OWNER);
       if (found === 0) return false;
       if (found !== owner || Atomics.load(words, cell) !== a || Atomics.load(words, cell + 1) !== b) continue;
@@ -75,10 +76,10 @@ export class Peers {
   /** `limit`: VTEPs that may be there at once. The kernel takes memory for cells that are written. */
   constructor(limit: number, seed = 0) {
     const log2 = Math.ceil(Math.log2(limit)) + 1;
-    this.#mask = (1 << log2) - 1;
-    this.buffer = new SharedArrayBuffer((HEADER_WORDS + (1 << (log2 + CELL_SHIFT))) * 4);
+    this.buffer = new SharedArrayBuffer((HEADER_WORDS + 2 * (1 << (log2 + CELL_SHIFT))) * 4);
     this.#words = new Int32Array(this.buffer);
     this.#words[SEED] = seed;
+    this.#words[MASK] = this.#mask = (1 << log2) - 1;
   }
 
   /** Adds a reference. `address`: 4 or 16 bytes. */
@@ -87,13 +88,13 @@ export class Peers {
     const references = this.#references.get(name) ?? 0;
     this.#references.set(name, references + 1);
     if (references > 0) return;
-    const words = this.#words;
     const [a, b, c, d] = wordsOf(address);
-    let i = hash(words[SEED], device, a, b, c, d) & this.#mask;
-    while (words[this.#cell(i) + CELL_OWNER] !== 0) i = (i + 1) & this.#mask;
-    // The cell is nobody's until its last word is stored; who is still comparing what it held before looks again.
-    Atomics.add(words, SEQUENCE, 2);
-    this.#put(this.#cell(i), device + 1, a, b, c, d);
+    const home = hash(this.#words[SEED], device, a, b, c, d) & this.#mask;
+    this.#change((area) => {
+      let i = home;
+      while (this.#words[cellOf(area, i) + CELL_OWNER] !== 0) i = (i + 1) & this.#mask;
+      this.#put(cellOf(area, i), device + 1, a, b, c, d);
+    });
   }
 
   /** Takes a reference away. */
@@ -103,41 +104,43 @@ export class Peers {
     this.#references.set(name, references);
     if (references > 0) return;
     this.#references.delete(name);
-    const at = this.#find(device, wordsOf(address));
-    const isLast = this.#words[this.#cell((at + 1) & this.#mask) + CELL_OWNER] === 0;
-    if (isLast) Atomics.store(this.#words, this.#cell(at) + CELL_OWNER, 0);
-    else this.#write(() => this.#erase(at));
+    const words = wordsOf(address);
+    this.#change((area) => this.#erase(area, this.#find(area, device, words)));
+  }
+
+  /** In the area that nobody reads; then, when everybody reads that, in the other one. */
+  #change(change: (area: number) => void): void {
+    const words = this.#words;
+    change(areaBase(words[HEAD] + 1, this.#mask));
+    Atomics.add(words, HEAD, 1);
+    change(areaBase(words[HEAD] + 1, this.#mask));
   }
 
   /** Empties a cell and moves what stands behind it in its chain up, so that no search ends too early (Knuth 6.4, algorithm R). */
-  #erase(at: number): void {
+  #erase(area: number, at: number): void {
     const words = this.#words;
     let hole = at;
     for (let i = (hole + 1) & this.#mask; ; i = (i + 1) & this.#mask) {
-      const cell = this.#cell(i);
+      const cell = cellOf(area, i);
       const owner = words[cell + CELL_OWNER];
       if (owner === 0) break;
       const [a, b, c, d] = words.subarray(cell, cell + 4);
       const home = hash(words[SEED], owner - 1, a, b, c, d) & this.#mask;
       // It may stay where it is when its search begins behind the hole.
       if (((i - home) & this.#mask) < ((i - hole) & this.#mask)) continue;
-      this.#put(this.#cell(hole), owner, a, b, c, d);
+      this.#put(cellOf(area, hole), owner, a, b, c, d);
       hole = i;
     }
-    Atomics.store(words, this.#cell(hole) + CELL_OWNER, 0);
+    Atomics.store(words, cellOf(area, hole) + CELL_OWNER, 0);
   }
 
-  #find(device: number, [a, b, c, d]: readonly number[]): number {
+  #find(area: number, device: number, [a, b, c, d]: readonly number[]): number {
     const words = this.#words;
     for (let i = hash(words[SEED], device, a, b, c, d) & this.#mask; ; i = (i + 1) & this.#mask) {
-      const cell = this.#cell(i);
+      const cell = cellOf(area, i);
       if (words[cell + CELL_OWNER] !== device + 1 || words[cell] !== a || words[cell + 1] !== b) continue;
       if (words[cell + 2] === c && words[cell + 3] === d) return i;
     }
-  }
-
-  #cell(i: number): number {
-    return HEADER_WORDS + (i << CELL_SHIFT);
   }
 
   #put(cell: number, owner: number, a: number, b: number, c: number, d: number): void {
@@ -148,12 +151,14 @@ export class Peers {
     Atomics.store(words, cell + 3, d);
     Atomics.store(words, cell + CELL_OWNER, owner);
   }
+}
 
-  #write(change: () => void): void {
-    Atomics.add(this.#words, SEQUENCE, 1);
-    change();
-    Atomics.add(this.#words, SEQUENCE, 1);
-  }
+function areaBase(head: number, mask: number): number {
+  return HEADER_WORDS + (head & 1) * ((mask + 1) << CELL_SHIFT);
+}
+
+function cellOf(area: number, i: number): number {
+  return area + (i << CELL_SHIFT);
 }
 
 function wordsOf(address: Uint8Array): number[] {
