@@ -64,7 +64,7 @@ function progress(started: Date): (what: string, done: number) => void {
       process.stderr.write(`\r\x1b[K${what}${left}${done >= 1 ? '\n' : ''}`);
       return;
     }
-    const peer = what.split(':')[0]!;
+    const peer = what.slice(0, what.lastIndexOf(': '));
     if (peer !== last) process.stderr.write(`${peer}${left}\n`);
     last = peer;
   };

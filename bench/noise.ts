@@ -6,7 +6,7 @@ const BACKGROUND = 0.1;
 const STOLEN = 0.02;
 /** (max - min) / median of the kernel's own figures: what repeating the same thing gives. */
 const SPREAD = 0.3;
-/** With fewer rounds the order of two peers may be chance. */
+/** With fewer rounds the order of any two peers may be chance, so that no pair is named. */
 export const ROUNDS_TO_TELL = 3;
 
 export interface Verdict {
@@ -54,7 +54,7 @@ function undecided({ runs, quantities, peers }: Result): Verdict['undecided'] {
           const other = second.get(round);
           return value === undefined || other === undefined ? [] : Math.sign(value - other);
         });
-        return signs.some((sign) => sign === 0 || sign !== signs[0]);
+        return signs.length >= ROUNDS_TO_TELL && signs.some((sign) => sign === 0 || sign !== signs[0]);
       })
       .map((pair) => ({ title, peers: pair }));
   });

@@ -50,8 +50,8 @@ async function runPeer(
   const values: Record<string, number> = {};
   const histograms: Record<string, Histogram> = {};
   const failures: Failure[] = [];
-  const fail = (measure: Measure, error: unknown) =>
-    failures.push({ keys: measure.quantities.map(({ key }) => key), why: sentence(error) });
+  const fail = (failed: readonly Measure[], error: unknown) =>
+    failures.push({ keys: failed.flatMap(({ quantities }) => quantities.map(({ key }) => key)), why: sentence(error) });
 
   for (const mtu of new Set(measures.map((measure) => measure.mtu))) {
     const here = measures.filter((measure) => measure.mtu === mtu);
@@ -69,7 +69,7 @@ async function runPeer(
             Object.assign(values, sample.values);
             Object.assign(histograms, sample.histograms);
           } catch (error) {
-            fail(measure, error);
+            fail([measure], error);
           }
         }
       } finally {
@@ -77,7 +77,7 @@ async function runPeer(
       }
     } catch (error) {
       // It did not come up, or did not carry the warm-up: nothing of it can be measured.
-      for (const measure of here) fail(measure, error);
+      fail(here, error);
     }
   }
   const end = cpuTime();

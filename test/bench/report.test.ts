@@ -104,6 +104,7 @@ test('a machine that others use is noisy', () => {
 
 test('few rounds tell no order', () => {
   assert.match(terminalReport(FAILED), /fewer than 3 rounds/);
+  assert.deepEqual(judge(result(THREE.runs.filter(({ round }) => round < 3))).undecided, []);
   assert.doesNotMatch(terminalReport(THREE), /fewer than/);
 });
 
