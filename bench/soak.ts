@@ -5,7 +5,7 @@
  *     npm run build && sudo node dist/bench/soak.js [MINUTES [SEED]]     default: 30 minutes
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { ping } from '../cli/lab/measure.ts';
@@ -14,6 +14,7 @@ import { eventually, runSync } from '../cli/lab/process.ts';
 import { introduce, kernelVtep, uvxlan, uvxlanVtep } from '../cli/lab/vtep.ts';
 import { Stream } from '../test/net/live.ts';
 import { traces } from '../test/net/traces.ts';
+import { residentBytes } from './machine.ts';
 
 const WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
 const PEER = '10.244.2.1';
@@ -168,10 +169,6 @@ function footprint(host: Host, pid: number): Footprint {
     traces: { ...seen, neighbours: neighbours.length },
     namespaces: readdirSync('/run/netns').filter((name) => name.startsWith(`uvx-${process.pid}-`)).length,
   };
-}
-
-function residentBytes(pid: number): number {
-  return Number(readFileSync(`/proc/${pid}/status`, 'latin1').match(/VmRSS:\s+(\d+) kB/)![1]) * 1024;
 }
 
 async function answers(host: Host): Promise<void> {
