@@ -4,9 +4,21 @@ import { UsageError } from '../control/words.ts';
 import { type Client, connectToDaemon, type DaemonCommand } from './client.ts';
 import { parseFdb } from './fdb.ts';
 import { parseLink } from './link.ts';
+import { parseMdb } from './mdb.ts';
 import { parseNeigh } from './neigh.ts';
+import { parseNexthopCommand } from './nexthop.ts';
 import type { Options } from './options.ts';
 import { complain } from './output.ts';
+
+const PARSERS = {
+  fdb: parseFdb,
+  link: parseLink,
+  mdb: parseMdb,
+  neigh: parseNeigh,
+  nexthop: parseNexthopCommand,
+};
+/** What a line is about that does not say so. */
+type BatchObject = 'fdb' | 'mdb' | 'neigh' | 'nexthop';
 
 interface BatchLine {
   number: number;
@@ -21,7 +33,7 @@ export async function runBatch(
   file: string,
   options: Options,
   words: readonly string[],
-  object: 'fdb' | 'neigh' = 'fdb',
+  object: BatchObject = 'fdb',
 ): Promise<number> {
   if (words.length > 0) throw new UsageError(`unknown word "${words[0]}" beside -batch ${file}`);
   const lines = batchLines(readBatch(file));
@@ -37,11 +49,11 @@ class Batch {
   private readonly file: string;
   private readonly options: Options;
   private readonly client: Client;
-  private readonly object: 'fdb' | 'neigh';
+  private readonly object: BatchObject;
   private waiting: { number: number; command: DaemonCommand }[] = [];
   private status = 0;
 
-  constructor(file: string, options: Options, client: Client, object: 'fdb' | 'neigh') {
+  constructor(file: string, options: Options, client: Client, object: BatchObject) {
     this.file = file;
     this.options = options;
     this.client = client;
@@ -89,12 +101,10 @@ class Batch {
 }
 
 /** `fdb add ...` as in bridge's batches, `neigh add ...` as in ip's; without the object it is the one that the batch was given to. */
-function parseLine(words: readonly string[], options: Options, otherwise: 'fdb' | 'neigh'): DaemonCommand {
+function parseLine(words: readonly string[], options: Options, otherwise: BatchObject): DaemonCommand {
   const [object, ...rest] = words;
-  if (object === 'link') return parseLink(rest, options);
-  if (object === 'neigh') return parseNeigh(rest, options);
-  if (object === 'fdb') return parseFdb(rest, options);
-  return otherwise === 'neigh' ? parseNeigh(words, options) : parseFdb(words, options);
+  if (Object.hasOwn(PARSERS, object)) return PARSERS[object as keyof typeof PARSERS](rest, options);
+  return PARSERS[otherwise](words, options);
 }
 
 function readBatch(file: string): string {

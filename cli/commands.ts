@@ -12,6 +12,7 @@ export const COMMANDS: Record<string, () => Promise<Command>> = {
   link: () => import('./link.ts'),
   fdb: () => import('./fdb.ts'),
   nexthop: () => import('./nexthop.ts'),
+  mdb: () => import('./mdb.ts'),
   neigh: () => import('./neigh.ts'),
   stats: () => import('./stats.ts'),
   monitor: () => import('./monitor.ts'),
@@ -31,6 +32,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   link       show, add, change and remove the daemon's devices
   fdb        show and change the forwarding database
   nexthop    show and change groups of VTEPs that FDB entries spread flows over
+  mdb        show and change the multicast database: which VTEPs get an inner group's packets
   neigh      show and change the neighbours that devices answer ARP and neighbour discovery for
   stats      packets, bytes, and drops by reason with what to do about them
   monitor    what happens, as it happens: MACs learned, moved, aged, changed

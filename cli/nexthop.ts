@@ -10,6 +10,7 @@ export const HELP = `Usage: uvxlan nexthop { add | replace } id ID { via ADDRESS
        uvxlan nexthop [ show ] [ id ID ]
        uvxlan nexthop get id ID
        uvxlan nexthop flush
+       uvxlan nexthop [ -force ] -batch FILE
 VTEPs and groups of VTEPs for FDB entries ("uvxlan fdb add MAC dev DEV nhid ID"), in the words of "ip nexthop ... fdb".
 Frames to an entry with a group go to one of its VTEPs, each flow to the same one, all at equal cost. They are the
 daemon's, and end with it.
@@ -17,16 +18,22 @@ daemon's, and end with it.
   del        a VTEP leaves its groups; a group takes its FDB entries along
 Options:
   -j, -json        show as JSON, with ip's keys      -p, -pretty    indented
+  -batch FILE      run the commands of FILE (- is standard input), one a line, # begins a comment
+  -force           do not stop a batch at the first failure
 Exit status: 0, 1 after a failure, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['json', 'pretty']);
+  const { options, words } = takeOptions(args, ['json', 'pretty', 'batch', 'force']);
+  if (options.batch !== undefined) {
+    const { runBatch } = await import('./batch.ts');
+    return runBatch(options.batch, options, words, 'nexthop');
+  }
   await runCommand(parseNexthopCommand(words, options));
   return 0;
 }
 
 /** What `nexthop WORDS` asks of the daemon. Throws UsageError. */
-function parseNexthopCommand(words: readonly string[], options: Options): DaemonCommand {
+export function parseNexthopCommand(words: readonly string[], options: Options): DaemonCommand {
   const [word = 'show', ...rest] = words;
   const command = matchCommand(word, ['add', 'replace', 'delete', 'show', 'lst', 'list', 'get', 'flush'], 'nexthop');
   switch (command) {

@@ -6,6 +6,7 @@ import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from 
 import { EventStream } from './event-stream.ts';
 import { selectionOf } from './fdb-selection.ts';
 import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
+import { mdbEntryOf, mdbSelectionOf } from './mdb-words.ts';
 import { type NeighCommand, neighbourOf, neighFilterOf } from './neigh-words.ts';
 import { nexthopOf } from './nexthop-words.ts';
 import {
@@ -212,6 +213,16 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
       return handlers.fdbGet(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
     case 'fdb flush':
       return handlers.fdbFlush(requiredName(args, 'dev'), selectionOf(fieldsOf(fieldsOf(args).selection), FDB_FIELDS));
+    case 'mdb add':
+    case 'mdb replace':
+    case 'mdb del':
+      return handlers.mdbChange(command.slice('mdb '.length) as 'add' | 'replace' | 'del', mdbEntryOf(fieldsOf(args)));
+    case 'mdb show':
+      return handlers.mdbShow(nameOf(args, 'dev'));
+    case 'mdb get':
+      return handlers.mdbGet(mdbEntryOf(fieldsOf(args)));
+    case 'mdb flush':
+      return handlers.mdbFlush(requiredName(args, 'dev'), mdbSelectionOf(fieldsOf(fieldsOf(args).selection)));
     case 'neigh add':
     case 'neigh change':
     case 'neigh replace':

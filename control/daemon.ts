@@ -5,6 +5,7 @@ import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
+import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import { type Api, runCommand, startApi } from './api.ts';
@@ -22,6 +23,7 @@ import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
+import type { MdbArguments } from './mdb-words.ts';
 import type { MetricsServer } from './metrics/server.ts';
 import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
@@ -354,6 +356,32 @@ export class Daemon implements DaemonHandlers {
     this.#forwarding.flush(this.#device(dev), selection);
   }
 
+  mdbChange(change: 'add' | 'replace' | 'del', entry: MdbArguments): void {
+    const device = this.#device(entry.dev);
+    this.#forwarding.changeMdb(change, device, entry);
+    this.#tellMdb(device);
+  }
+
+  mdbShow(dev: string | null): MdbRecord[] {
+    return this.#select(dev).flatMap((device) => this.#forwarding.showMdb(device));
+  }
+
+  mdbGet(entry: MdbArguments): MdbRecord[] {
+    return this.#forwarding.getMdb(this.#device(entry.dev), entry);
+  }
+
+  mdbFlush(dev: string, selection: MdbSelection): void {
+    const device = this.#device(dev);
+    this.#forwarding.flushMdb(device, selection);
+    this.#tellMdb(device);
+  }
+
+  /** Workers look groups up for devices that have some; and there may be a VTEP that nothing was sent to before. */
+  #tellMdb(device: VxlanDevice): void {
+    this.#pool.setMdb(device.index, this.#forwarding.hasMdb(device));
+    this.#uplinks.remotesChanged();
+  }
+
   neighChange(command: NeighCommand, neighbour: NeighArguments): void {
     const device = this.#device(neighbour.dev);
     if (command === 'del') this.#neighbours.del(device, neighbour.dst);
@@ -444,7 +472,7 @@ export class Daemon implements DaemonHandlers {
         const { place, uplink } = device;
         return { name: place.nic?.name ?? 'any', kind: uplink.kind, local: place.local };
       },
-      nextHop: (index, device, mac) => this.#forwarding.describe(index, device, mac),
+      nextHop: (index, device, frame) => this.#forwarding.describe(index, device, frame),
     };
   }
 
@@ -462,6 +490,7 @@ export class Daemon implements DaemonHandlers {
       this.#devices.set(index, device);
       clear(this.#pool.counters, index);
       this.#pool.setBridged(index, false);
+      this.#pool.setMdb(index, false);
       this.#tellMac(device);
       this.#tellOptions(device);
       this.#forwarding.addDevice(device);

@@ -3,6 +3,8 @@ import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { FdbError } from '../fdb/error.ts';
 import type { NexthopGroups } from '../fdb/groups.ts';
+import { Mdb, type MdbEntry, type MdbRecord, type MdbSelection, type MdbUser } from '../fdb/mdb.ts';
+import { MdbReader } from '../fdb/mdb-table.ts';
 import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
@@ -38,6 +40,9 @@ interface NextHop {
 
 export class Forwarding {
   readonly #writer: FdbWriter;
+  readonly #mdb: Mdb;
+  /** Looks groups up as the workers do. */
+  readonly #groups: MdbReader;
   readonly #resolver: Resolver;
   readonly learning: Learning;
   readonly #devices = new Map<number, VxlanDevice>();
@@ -69,6 +74,8 @@ export class Forwarding {
       },
     };
     this.#writer = new FdbWriter(nextHopEvents, { seed: randomInt(2 ** 31), listener });
+    this.#mdb = new Mdb(this.#writer.nextHops, this.#writer.lists, randomInt(2 ** 31));
+    this.#groups = new MdbReader(this.#mdb.buffer);
     this.learning = new Learning(this.#writer, (index) => this.#devices.get(index), onVtep);
     this.#resolver = new Resolver(
       host,
@@ -92,9 +99,15 @@ export class Forwarding {
   }
 
   /** What the workers read. */
-  get buffers(): Record<'fdb' | 'nextHops' | 'peers' | 'lists', SharedArrayBuffer> {
+  get buffers(): Record<'fdb' | 'mdb' | 'nextHops' | 'peers' | 'lists', SharedArrayBuffer> {
     const { table, nextHops, lists } = this.#writer;
-    return { fdb: table.buffer, nextHops: nextHops.buffer, peers: nextHops.peers.buffer, lists: lists.buffer };
+    return {
+      fdb: table.buffer,
+      mdb: this.#mdb.buffer,
+      nextHops: nextHops.buffer,
+      peers: nextHops.peers.buffer,
+      lists: lists.buffer,
+    };
   }
 
   /** The host's TTL or hop limit for packets of an address. */
@@ -140,6 +153,7 @@ export class Forwarding {
   }
 
   removeDevice(device: VxlanDevice): void {
+    this.#mdb.flush(userOf(device), performance.now());
     this.#writer.removeDevice(device.index, performance.now());
     this.#devices.delete(device.index);
     this.learning.forget(device);
@@ -147,13 +161,7 @@ export class Forwarding {
 
   /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */
   change(change: FdbChange, device: VxlanDevice, entry: FdbEntry): void {
-    const { nic } = device.place;
-    if (entry.via !== null && entry.via !== nic?.name) {
-      const own = nic
-        ? `packets leave through the device's own NIC, ${nic.name}: add a device on the other, or one without dev`
-        : 'the device has no dev, so that the route to each VTEP decides: ip route';
-      throw new CommandError(`via ${entry.via}: ${own}`, 'EOPNOTSUPP');
-    }
+    refuseOtherNic(device, entry.via);
     this.#writer[change](device.index, entry, performance.now());
   }
 
@@ -175,25 +183,60 @@ export class Forwarding {
     return records.filter(matcher(selection, defaultsOf(device)));
   }
 
-  /** What a frame of at least 14 bytes meets in the FDB, and the ways to its next hops. */
+  /** Throws FdbError, and CommandError for a NIC that packets cannot leave through. */
+  changeMdb(change: 'add' | 'replace' | 'del', device: VxlanDevice, entry: MdbEntry): void {
+    if (change !== 'del') refuseOtherNic(device, entry.via ?? null);
+    this.#mdb[change](userOf(device), entry, performance.now());
+  }
+
+  flushMdb(device: VxlanDevice, selection: MdbSelection): void {
+    this.#mdb.flush(userOf(device), performance.now(), selection);
+  }
+
+  getMdb(device: VxlanDevice, entry: MdbEntry): MdbRecord[] {
+    return this.#mdb.get(userOf(device), entry);
+  }
+
+  showMdb(device: VxlanDevice): MdbRecord[] {
+    return this.#mdb.show(userOf(device));
+  }
+
+  /** Whether the device has entries in the multicast database. */
+  hasMdb({ index }: VxlanDevice): boolean {
+    return this.#mdb.size(index) > 0;
+  }
+
+  /** The multicast database's entry that a frame of at least 14 bytes meets. */
+  #findGroup(device: number, frame: Uint8Array): { text: string; nextHops: readonly number[] } | undefined {
+    const destination = (frame[0] & 1) === 0 ? 0 : this.#groups.find(device, frame, 0, frame.length);
+    return destination === 0 ? undefined : this.#mdb.describe(destination >> 1);
+  }
+
+  /** What a frame of at least 14 bytes meets in the multicast database or the FDB, and the ways to its next hops. */
   find(device: VxlanDevice, frame: Uint8Array): Found {
-    const entry = this.#writer.lookup(device.index, macHigh(frame, 0), macLow(frame, 0));
+    const group = this.#findGroup(device.index, frame);
+    const entry = group ? undefined : this.#writer.lookup(device.index, macHigh(frame, 0), macLow(frame, 0));
     const reasons = this.#resolver.reasons();
-    const hops = (entry?.nextHops ?? []).flatMap((index) => {
+    const hops = ((group ?? entry)?.nextHops ?? []).flatMap((index) => {
       const hop = this.#nextHops.get(index);
       if (!hop) return []; // it went a moment ago
       const { ip, port, vni } = hop;
       return [{ ip, port, vni, path: this.#resolver.path(index), reason: reasons.get(index) }];
     });
-    return { entry, hops };
+    return { group: group?.text, entry, hops };
   }
 
-  /** A next hop in words, and the FDB entry by which a frame to `mac` (6 bytes) goes there. */
-  describe(nextHop: number, device: number, mac: Uint8Array): string {
+  /** A next hop in words, and the entry by which a frame goes there. */
+  describe(nextHop: number, device: number, frame: Uint8Array): string {
     const hop = this.#nextHops.get(nextHop);
     if (!hop) return `next hop ${nextHop}, which is gone`;
-    const found = this.#writer.lookup(device, macHigh(mac, 0), macLow(mac, 0));
-    const entry = found ? ` (FDB: ${found.isOwn ? found.mac : 'the default entry'}, ${found.state})` : '';
+    const group = this.#findGroup(device, frame);
+    const found = this.#writer.lookup(device, macHigh(frame, 0), macLow(frame, 0));
+    const entry = group
+      ? ` (MDB: ${group.text})`
+      : found
+        ? ` (FDB: ${found.isOwn ? found.mac : 'the default entry'}, ${found.state})`
+        : '';
     return `VTEP ${hop.ip}, port ${hop.port}, VNI ${hop.vni}${entry}`;
   }
 
@@ -309,6 +352,19 @@ export class Forwarding {
 
 function defaultsOf({ config }: VxlanDevice): DeviceDefaults {
   return { port: config.dstport, vni: config.id };
+}
+
+function userOf({ index, name, config, place }: VxlanDevice): MdbUser {
+  return { index, name, port: config.dstport, vni: config.id, family: familyOf(place.local) };
+}
+
+/** Throws CommandError when `via` is another NIC than the device's; null: any. */
+function refuseOtherNic({ place: { nic } }: VxlanDevice, via: string | null): void {
+  if (via === null || via === nic?.name) return;
+  const own = nic
+    ? `packets leave through the device's own NIC, ${nic.name}: add a device on the other, or one without dev`
+    : 'the device has no dev, so that the route to each VTEP decides: ip route';
+  throw new CommandError(`via ${via}: ${own}`, 'EOPNOTSUPP');
 }
 
 /** The host's default, as sysctl has it; the kernel's own where there is none (a host without IPv6). */

@@ -1,12 +1,14 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
+import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { CaptureRequest, Sink } from './capture/capture.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
+import type { MdbArguments } from './mdb-words.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import type { Offender } from './offenders.ts';
 
@@ -218,6 +220,12 @@ export interface DaemonHandlers {
   nexthopShow(id: number | null): Answer<NexthopRecord[]>;
   nexthopFlush(): Answer<void>;
   fdbFlush(dev: string, selection: FdbSelection): Answer<void>;
+  mdbChange(change: 'add' | 'replace' | 'del', entry: MdbArguments): Answer<void>;
+  /** null: of all devices. */
+  mdbShow(dev: string | null): Answer<MdbRecord[]>;
+  /** The remotes of one group. */
+  mdbGet(entry: MdbArguments): Answer<MdbRecord[]>;
+  mdbFlush(dev: string, selection: MdbSelection): Answer<void>;
   neighChange(command: NeighCommand, neighbour: NeighArguments): Answer<void>;
   neighShow(filter: NeighFilter): Answer<NeighRecord[]>;
   neighFlush(filter: NeighFilter): Answer<void>;

@@ -16,6 +16,8 @@ export const DEVICE_RESERVED_LOW = 4;
 export const DEVICE_TTL = 5;
 /** Not 0: the TAP is a port of a bridge. */
 export const DEVICE_BRIDGED = 6;
+/** Not 0: the device has entries in the multicast database. */
+export const DEVICE_MDB = 7;
 
 // Bits of DEVICE_FLAGS: options of the device, which a worker looks at once a batch.
 export const TTL_INHERIT = 1 << 0;

@@ -1,14 +1,15 @@
 /**
- * From a TAP to the uplink: finds where each frame goes (RFC 7348 section 4.1; the kernel's order: the MAC's own entry, else the default
- * entry, else drop) and gives it to the uplink, which writes the headers.
+ * From a TAP to the uplink: finds where each frame goes (RFC 7348 section 4.1; the kernel's order: the multicast
+ * database, the MAC's own entry, the default entry, else drop) and gives it to the uplink, which writes the headers.
  */
+import type { MdbReader } from '../fdb/mdb-table.ts';
 import type { FdbReader } from '../fdb/table.ts';
 import { get16, get32 } from '../wire/bytes.ts';
 import { ETHER_HEADER } from '../wire/ethernet.ts';
 import { flowHash } from '../wire/flow.ts';
 import type { Batch } from './batch.ts';
 import { COUNTER } from './counters.ts';
-import { DEVICE_BRIDGED, type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
+import { DEVICE_BRIDGED, DEVICE_MDB, type Device, L2MISS, NEIGH_SUPPRESS, PROXY, RSC } from './device.ts';
 import { inheritedMarks, MARKING, plainMarks } from './marks.ts';
 import type { PacketMemory } from './memory.ts';
 import { REPORT_L2MISS, type ReportWriter } from './reports.ts';
@@ -22,6 +23,7 @@ export class Encap {
   readonly #memory: PacketMemory;
   readonly #counters: Float64Array;
   readonly #fdb: FdbReader;
+  readonly #mdb: MdbReader;
   /** Lists of next hops: [count, next hop, ...] at the word that an FDB destination names. */
   readonly #lists: Int32Array;
   readonly #suppressor: Suppressor;
@@ -32,6 +34,7 @@ export class Encap {
     memory: PacketMemory,
     counters: Float64Array,
     fdb: FdbReader,
+    mdb: MdbReader,
     lists: Int32Array,
     suppressor: Suppressor,
     reports: ReportWriter,
@@ -40,6 +43,7 @@ export class Encap {
     this.#memory = memory;
     this.#counters = counters;
     this.#fdb = fdb;
+    this.#mdb = mdb;
     this.#lists = lists;
     this.#suppressor = suppressor;
     this.#reports = reports;
@@ -53,6 +57,7 @@ export class Encap {
     const counters = this.#counters;
     const { flags } = device;
     const mayFragment = device.word(DEVICE_BRIDGED) === 0;
+    const hasMdb = device.word(DEVICE_MDB) !== 0;
     const inherits = (flags & MARKING) !== 0;
     for (let i = 0; i < batch.count; i++) {
       const at = batch.at[i];
@@ -62,7 +67,9 @@ export class Encap {
         continue;
       }
       if ((flags & LOOKS_INSIDE) !== 0 && this.#isTaken(at, length, device, flags)) continue;
-      const destination = this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
+      const group = hasMdb && (u8[at] & 1) !== 0 ? this.#mdb.find(index, u8, at, length) : 0;
+      const destination =
+        group || this.#fdb.lookup(index, get16(u8, at), get32(u8, at + 2)) || this.#fdb.lookup(index, 0, 0);
       if (destination === 0) {
         counters[scope + COUNTER.tx_no_remote]++;
         if ((flags & L2MISS) !== 0 && (u8[at] & 1) === 0) this.#reportMiss(at, index);

@@ -4,7 +4,15 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import * as libc from '../system/libc.ts';
 import { allocateCounters } from './counters.ts';
-import { DEVICE_BRIDGED, DEVICE_FLAGS, DEVICE_MAC_HIGH, DEVICE_MAC_LOW, DEVICE_RECORD, MAX_DEVICES } from './device.ts';
+import {
+  DEVICE_BRIDGED,
+  DEVICE_FLAGS,
+  DEVICE_MAC_HIGH,
+  DEVICE_MAC_LOW,
+  DEVICE_MDB,
+  DEVICE_RECORD,
+  MAX_DEVICES,
+} from './device.ts';
 import { type DryRun, dryRun } from './dry-run.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
@@ -29,6 +37,7 @@ export interface PoolOptions {
   readonly peers: SharedArrayBuffer;
   readonly lists: SharedArrayBuffer;
   readonly neighbors: SharedArrayBuffer;
+  readonly mdb: SharedArrayBuffer;
   /** Called when a worker's loop threw and is started again. */
   readonly onFailure: (worker: number, error: Error) => void;
   /** Called with each report of a worker: the words, and the first word of its record (see reports.ts). */
@@ -72,7 +81,7 @@ export class WorkerPool {
   #commands = 0;
 
   constructor(options: PoolOptions) {
-    const { workers, fdb, nextHops, peers, lists, neighbors } = options;
+    const { workers, fdb, nextHops, peers, lists, neighbors, mdb } = options;
     this.#options = options;
     this.#shared = {
       packets: sharePacketMemory(workers + 1), // and the main thread's, should there be one
@@ -83,6 +92,7 @@ export class WorkerPool {
       lists,
       reports: allocateReports(workers + 1),
       neighbors,
+      mdb,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer((CONTROL_FAIL + workers) * 4),
     };
@@ -115,6 +125,11 @@ export class WorkerPool {
   /** Tells the workers whether a device is a port of a bridge. */
   setBridged(device: number, isBridged: boolean): void {
     this.#records[device * DEVICE_RECORD + DEVICE_BRIDGED] = isBridged ? 1 : 0;
+  }
+
+  /** Tells the workers whether a device has multicast database entries. */
+  setMdb(device: number, hasEntries: boolean): void {
+    this.#records[device * DEVICE_RECORD + DEVICE_MDB] = hasEntries ? 1 : 0;
   }
 
   /** Tells the workers a device's options: words of its record from DEVICE_FLAGS on. They hold from the next batch. */

@@ -20,6 +20,7 @@ export interface Shared {
   /** See reports.ts. */
   readonly reports: SharedArrayBuffer;
   readonly neighbors: SharedArrayBuffer;
+  readonly mdb: SharedArrayBuffer;
   /** DEVICE_RECORD words a device, see device.ts. */
   readonly devices: SharedArrayBuffer;
   /** CONTROL_* words. */

@@ -7,6 +7,7 @@
  * memory; devices and uplinks come and go by messages, which it takes when its eventfd wakes it.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
+import { MdbReader } from '../fdb/mdb-table.ts';
 import { NeighborReader } from '../fdb/neighbors.ts';
 import { PeerReader } from '../fdb/peers.ts';
 import { FdbReader } from '../fdb/table.ts';
@@ -111,7 +112,8 @@ export class Worker {
     const suppressor = new Suppressor(this.memory, this.#counters, fdb, neighbors, reply, this.reports);
     const lists = new Int32Array(shared.lists);
     const teller = new TooBig(this.memory, reply);
-    this.#encap = new Encap(this.memory, this.#counters, fdb, lists, suppressor, this.reports, teller);
+    const mdb = new MdbReader(shared.mdb);
+    this.#encap = new Encap(this.memory, this.#counters, fdb, mdb, lists, suppressor, this.reports, teller);
     const peers = new PeerReader(shared.peers);
     this.#sources = new SourceCheck(this.memory, this.#counters, fdb, this.#nextHops, lists, peers, this.reports);
     this.#tapArena = takeTapArena(this.memory);

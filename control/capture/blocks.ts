@@ -30,8 +30,8 @@ export interface CaptureNames {
   device(index: number): string | undefined;
   /** Of an uplink: its NIC, and the address that its packets are sent from. */
   uplink(index: number): { readonly name: string; readonly kind: string; readonly local: string } | undefined;
-  /** 'VTEP 192.0.2.2, port 8472, VNI 1 (FDB: 02:00:00:00:00:02 dst 192.0.2.2 static)'. `mac`: of the frame's destination. */
-  nextHop(index: number, device: number, mac: Uint8Array): string;
+  /** 'VTEP 192.0.2.2, port 8472, VNI 1 (FDB: 02:00:00:00:00:02 dst 192.0.2.2 static)'. `frame`: its beginning. */
+  nextHop(index: number, device: number, frame: Uint8Array): string;
 }
 
 export class BlockWriter {
@@ -106,7 +106,7 @@ export class BlockWriter {
     const nextHop = words[record + RECORD_NEXT_HOP];
     if (nextHop > 0) {
       const copies = words[record + RECORD_COPIES];
-      const to = this.#names.nextHop(nextHop, words[record + RECORD_DEVICE], bytes.subarray(0, 6));
+      const to = this.#names.nextHop(nextHop, words[record + RECORD_DEVICE], bytes);
       comments.push(copies > 1 ? `to ${copies} VTEPs, first ${to}` : `to ${to}`);
     }
     const drop = words[record + RECORD_DROP];

@@ -10,6 +10,9 @@ import { originsOf } from './origins.ts';
 
 /** What the daemon's tables say of it. */
 export interface Found {
+  /** The multicast database's entry, in words. */
+  readonly group: string | undefined;
+  /** The FDB's, where the former has none. */
   readonly entry: FdbAnswer | undefined;
   /** Of the entry's next hops, in their order. */
   readonly hops: readonly {
@@ -26,7 +29,7 @@ export function explanation(
   device: VxlanDevice,
   frame: Uint8Array,
   run: DryRun,
-  { entry, hops }: Found,
+  { group, entry, hops }: Found,
   before: readonly ExplainLookup[],
   now: number,
 ): Explanation {
@@ -35,14 +38,19 @@ export function explanation(
   const lookups = [...before];
   const ask = (question: string, answer: string): void => void lookups.push({ question, answer });
   if (run.answered.length === 0) {
-    if (!entry?.isOwn) ask(`FDB of ${name}: ${mac}`, 'no entry');
+    if (group) ask(`MDB of ${name}: ${group}`, remotesText(hops) || 'no remote that gets it');
+    else if (!entry?.isOwn) ask(`FDB of ${name}: ${mac}`, 'no entry');
     if (entry)
       ask(`FDB of ${name}: ${entry.isOwn ? mac : 'the default entry, 00:00:00:00:00:00'}`, entryText(entry, hops, now));
-    else ask(`FDB of ${name}: the default entry, 00:00:00:00:00:00`, 'no entry');
+    else if (!group) ask(`FDB of ${name}: the default entry, 00:00:00:00:00:00`, 'no entry');
     for (const hop of hops) ask(`way to ${hop.ip}`, wayText(device, hop.path, hop.reason));
   }
   const [first] = hops;
-  const text = entry ? `the FDB entry ${entry.mac}, ${entry.isLearned ? 'learned' : entry.state}` : '';
+  const text = group
+    ? `the MDB entry ${group}`
+    : entry
+      ? `the FDB entry ${entry.mac}, ${entry.isLearned ? 'learned' : entry.state}`
+      : '';
   const hasOwnPorts = device.config.srcport[0] !== device.config.srcport[1];
   return {
     dev: name,
@@ -56,10 +64,13 @@ export function explanation(
 }
 
 function entryText(entry: FdbAnswer, hops: Found['hops'], now: number): string {
-  const to = hops.map(({ ip, port, vni }) => `dst ${ip} port ${port} vni ${vni}`).join('; ');
   const how = entry.isLearned ? 'learned from that VTEP' : entry.state;
-  const many = hops.length > 1 ? `${hops.length} remotes, a copy to each: ` : '';
-  return `${many}${to} (${how}, unchanged for ${Math.max(0, Math.round(now - entry.updated))} s)`;
+  return `${remotesText(hops)} (${how}, unchanged for ${Math.max(0, Math.round(now - entry.updated))} s)`;
+}
+
+function remotesText(hops: Found['hops']): string {
+  const to = hops.map(({ ip, port, vni }) => `dst ${ip} port ${port} vni ${vni}`).join('; ');
+  return hops.length > 1 ? `${hops.length} remotes, a copy to each: ${to}` : to;
 }
 
 function wayText({ uplink, place }: VxlanDevice, path: Path | undefined, reason: string | undefined): string {

@@ -20,6 +20,7 @@ test('every command has help, which names the exit status', async (t) => {
     'stats -help',
     'monitor -h',
     'nexthop -h',
+    'mdb -h',
     'cleanup --help',
     'neigh help',
   ]) {

@@ -1,6 +1,7 @@
 import type { CaptureRequest } from '../../control/capture/capture.ts';
 import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
+import type { MdbArguments } from '../../control/mdb-words.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
 import type { ExplainRequest, Explanation, LinkRecord, RunningCapture, StatsRecord } from '../../control/protocol.ts';
 import {
@@ -11,6 +12,7 @@ import {
   noSuchDevice,
 } from '../../control/protocol.ts';
 import type { Nexthop, NexthopRecord } from '../../fdb/groups.ts';
+import { Mdb, type MdbRecord, type MdbSelection, type MdbUser } from '../../fdb/mdb.ts';
 import { FdbWriter } from '../../fdb/writer.ts';
 
 /** What the daemon does, without a dataplane: one device with a list for its FDB. */
@@ -19,7 +21,9 @@ export class FakeDaemon implements DaemonHandlers {
   links: LinkRecord[];
   counters: StatsRecord[] = [];
   readonly events = new Events();
-  readonly groups = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 10 }).groups;
+  readonly #fdb = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 10 });
+  readonly groups = this.#fdb.groups;
+  readonly mdb = new Mdb(this.#fdb.nextHops, this.#fdb.lists);
   neighbours: NeighRecord[] = [];
   /** What was asked for, as it arrived. */
   captures: CaptureRequest[] = [];
@@ -116,6 +120,29 @@ export class FakeDaemon implements DaemonHandlers {
   fdbFlush(dev: string): void {
     this.link(dev);
     this.entries = [];
+  }
+
+  mdbChange(change: 'add' | 'replace' | 'del', entry: MdbArguments): void {
+    this.mdb[change](this.#mdbUser(entry.dev), entry, 0);
+  }
+
+  mdbShow(dev: string | null): MdbRecord[] {
+    return this.links
+      .filter(({ ifname }) => (dev ?? ifname) === ifname)
+      .flatMap((link) => this.mdb.show(this.#mdbUser(link.ifname)));
+  }
+
+  mdbGet(entry: MdbArguments): MdbRecord[] {
+    return this.mdb.get(this.#mdbUser(entry.dev), entry);
+  }
+
+  mdbFlush(dev: string, selection: MdbSelection): void {
+    this.mdb.flush(this.#mdbUser(dev), 0, selection);
+  }
+
+  #mdbUser(name: string): MdbUser {
+    const { id, port } = this.link(name).linkinfo.info_data;
+    return { index: 0, name, port, vni: id, family: 4 };
   }
 
   neighChange(command: NeighCommand, neighbour: NeighArguments): void {

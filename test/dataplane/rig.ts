@@ -34,6 +34,7 @@ import { FrameUplink, takeUplinkArena } from '../../dataplane/uplink/frame.ts';
 import type { UplinkOffloads } from '../../dataplane/uplink/uplink.ts';
 import { Worker } from '../../dataplane/worker.ts';
 import { Lists } from '../../fdb/lists.ts';
+import { Mdb } from '../../fdb/mdb.ts';
 import { NeighborTable } from '../../fdb/neighbors.ts';
 import { NextHops } from '../../fdb/nexthops.ts';
 import { PeerReader } from '../../fdb/peers.ts';
@@ -136,6 +137,7 @@ export class Rig {
   readonly fdb = new FdbTable(64);
   readonly lists = new Lists(1024);
   readonly neighbors = new NeighborTable(64);
+  readonly mdb = new Mdb(this.nextHops, this.lists, 0, 64);
   readonly shared: Shared;
   readonly counters: Float64Array;
   readonly records: Int32Array;
@@ -152,6 +154,7 @@ export class Rig {
       lists: this.lists.buffer,
       reports: allocateReports(1),
       neighbors: this.neighbors.buffer,
+      mdb: this.mdb.buffer,
       devices: new SharedArrayBuffer(MAX_DEVICES * DEVICE_RECORD * 4),
       control: new SharedArrayBuffer(64),
     };
