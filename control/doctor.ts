@@ -75,7 +75,7 @@ export async function examine(host: Host, question: Question): Promise<Finding[]
 async function ownTunnels(host: Host, { links, fdb }: DaemonView): Promise<Tunnel[]> {
   return Promise.all(
     links.map(async (link) => {
-      const { local, link: dev, port } = link.linkinfo.info_data;
+      const { local6, local = local6, link: dev, port } = link.linkinfo.info_data;
       const remotes = fdb.flatMap(({ ifname, dst }) => (ifname === link.ifname && dst ? [dst] : []));
       return {
         ...{ link, port, local: local!, vteps: [...new Set(remotes)] },

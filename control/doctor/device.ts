@@ -12,6 +12,8 @@ const MOST_UNREACHABLE = 5;
 
 export interface DeviceState {
   readonly link: LinkRecord;
+  /** Its VTEP address. */
+  readonly local: string;
   readonly stats: StatsRecord | undefined;
   /** VTEPs that it sends to. */
   readonly vteps: readonly string[];
@@ -74,8 +76,8 @@ function lookAtReach(findings: Findings, { uvxlan: { nexthops, unresolved = [] }
 }
 
 /** What is larger than the NIC or the path takes is fragmented, which is slow, and lost where fragments are. */
-async function lookAtMtu(findings: Findings, host: Host, { link, nic, vteps }: DeviceState): Promise<void> {
-  const { local = '', link: dev } = link.linkinfo.info_data;
+async function lookAtMtu(findings: Findings, host: Host, { link, local, nic, vteps }: DeviceState): Promise<void> {
+  const dev = link.linkinfo.info_data.link;
   // The outer Ethernet header is not counted, the inner one is.
   const overhead = familyOf(local) === 6 ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4;
   const needed = link.mtu + overhead;
@@ -88,7 +90,7 @@ async function lookAtMtu(findings: Findings, host: Host, { link, nic, vteps }: D
     );
     return;
   }
-  const routes = await host.routes(vteps.map((destination) => ({ destination, source: local || undefined, dev })));
+  const routes = await host.routes(vteps.map((destination) => ({ destination, source: local, dev })));
   const narrow = routes.flatMap((route, i) =>
     !(route instanceof CommandFailed) && route.mtu !== undefined && route.mtu < needed
       ? [{ vtep: vteps[i], mtu: route.mtu }]

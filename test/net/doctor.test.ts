@@ -110,6 +110,15 @@ test('the doctor names what is wrong, and what to do about it', { skip, timeout:
     find(findings, 'policy', 'warn', /drops outgoing UDP 8472.*redirect gets past it/, /uplink auto/);
   });
 
+  await t.test('IPv6 outside', async () => {
+    left.ip('address add 2001:db8::1/64 dev eth0 nodad');
+    await uvxlan(left, 'link add vx6 type vxlan id 6 local 2001:db8::1 remote 2001:db8::2 dev eth0 dstport 8472');
+    const findings = await doctor('', 1);
+    find(findings, 'device', 'ok', /vx6 is up, VNI 6, MTU 1430/);
+    find(findings, 'mtu', 'ok', /1430 bytes and 70 of headers fit the MTU of eth0, 1500/);
+    await uvxlan(left, 'link del vx6');
+  });
+
   await t.test('text, and words that are wrong', async () => {
     const { stdout, status } = await uvxlan(left, 'doctor', { check: false });
     assert.equal(status, 1);
