@@ -22,7 +22,7 @@ import { addFilters, deleteFilters, type Filters, lackFilters } from './traffic-
 
 export interface RedirectOptions {
   nic: string;
-  /** The uplink TAP, not yet up. */
+  /** The uplink TAP. */
   uplink: string;
   /** Our IPv4 or IPv6 address: destination of the packets that are taken. */
   local: string;
@@ -36,8 +36,8 @@ export interface RedirectOptions {
 export type Redirect = { readonly links: number[] } | { readonly filters: Filters };
 
 /**
- * Puts a redirection in place and then sets the uplink TAP up. When a step fails, what was done is undone and the error says
- * which step it was.
+ * Sets the uplink TAP up and then puts a redirection in place: a TAP that is down drops what it is given. When a step fails, what was
+ * done is undone and the error says which step it was.
  */
 export async function attachRedirect(host: Host, options: RedirectOptions): Promise<Redirect> {
   const { nic, uplink, local, port } = options;
@@ -46,11 +46,10 @@ export async function attachRedirect(host: Host, options: RedirectOptions): Prom
   let redirect: Redirect | undefined;
   try {
     await host.setNoIpv6Address(uplink);
-    await host.setLink(uplink, { mtu: link.mtu, arp: false, multicast: false });
+    await host.setLink(uplink, { mtu: link.mtu, arp: false, multicast: false, up: true });
     redirect = options.tcx
       ? { links: await attachPrograms(host, link, uplink, local, port) }
       : { filters: await addFilters(host, link, uplink, local, port) };
-    await host.setLink(uplink, { up: true });
     return redirect;
   } catch (error) {
     if (redirect) await detachRedirect(host, redirect).catch(() => {});

@@ -119,7 +119,9 @@ export class UplinkSet {
     return uplink;
   }
 
+  /** The workers read until nothing comes any more, so that no packet is left in a queue that goes. */
   async #close(uplink: Uplink): Promise<void> {
+    await uplink.detach?.();
     await this.#options.pool.removeUplink(uplink.index);
     await uplink.close();
   }

@@ -58,6 +58,8 @@ export interface Uplink {
   readonly specs: readonly UplinkSpec[];
   /** Puts back what somebody has removed of the redirection's tc filters, and tells whether anything was; undefined without filters. */
   readonly mend?: (() => Promise<boolean>) | undefined;
+  /** Leaves what arrives from now on to the host's stack; undefined where it has it anyway. */
+  readonly detach?: (() => Promise<void>) | undefined;
   close(): Promise<void>;
 }
 
@@ -326,6 +328,7 @@ async function redirectUplink(host: Host, common: Common): Promise<Uplink> {
     receiveLink: 'links' in redirect ? redirect.links[1] : undefined,
     specs,
     mend: capabilities.tcx ? undefined : mend,
+    detach: () => detachRedirect(host, redirect),
     async close() {
       try {
         await detachRedirect(host, redirect);

@@ -183,11 +183,14 @@ export class Worker {
     this.#attach();
   }
 
+  /** What has arrived on it is handed on first. */
   removeUplink(index: number): void {
     const at = this.#uplinks.findIndex((state) => state.index === index);
     if (at < 0) return;
-    const [{ uplink }] = this.#uplinks.splice(at, 1);
-    uplink.close();
+    const [state] = this.#uplinks.splice(at, 1);
+    for (let i = 0; i < ROUNDS && this.#turnUplink(state) > 0; i++);
+    for (const path of state.slow) for (let i = 0; i < ROUNDS && this.#turnSlowPath(path) > 0; i++);
+    state.uplink.close();
   }
 
   /** One that is there already moves to another uplink, in one step: no packet finds it missing. */
@@ -253,14 +256,14 @@ export class Worker {
       this.#countFrames(device.scope);
       this.#encap.run(batch, device);
     }
-    for (let i = 0; i < uplinks.length; i++) {
-      const { uplink, decap } = uplinks[i];
-      const packets = uplink.receive(batch);
-      if (packets === 0) continue;
-      moved += packets;
-      decap.run(batch);
-    }
+    for (let i = 0; i < uplinks.length; i++) moved += this.#turnUplink(uplinks[i]);
     return moved;
+  }
+
+  #turnUplink({ uplink, decap }: UplinkState): number {
+    const packets = uplink.receive(this.#batch);
+    if (packets > 0) decap.run(this.#batch);
+    return packets;
   }
 
   /** One round over what the host's stack hands to the slow paths' sockets; returns the packets. */

@@ -307,6 +307,16 @@ test('moves a device to another uplink without losing what comes in by either', 
   node.balance(false);
 });
 
+test('hands on what has arrived on an uplink that is taken away', () => {
+  const { node, uplink } = busyNode();
+  node.run();
+  node.taps[0].take();
+  for (let i = 0; i < 200; i++) uplink.waiting.push(outer(VNI, arp));
+  node.worker.removeUplink(0);
+  assert.equal(node.taps[0].take().length, 200);
+  node.balance();
+});
+
 test('settles what it lost, and no more, when a device was taken away before', () => {
   const { node, uplink } = busyNode();
   node.run();

@@ -18,7 +18,7 @@ import type { LinkRecord } from '../../control/protocol.ts';
 import { Pings, Stream } from './live.ts';
 import { LEFT, RIGHT, resolved, UPLINKS } from './pair.ts';
 import { lacking } from './requirements.ts';
-import { assertAddsUp, restingStats } from './stats.ts';
+import { assertAddsUp, drops, restingStats, stats } from './stats.ts';
 import { cpuShare } from './traces.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 90_000 };
@@ -220,6 +220,22 @@ async function deleted({ host, left, right }: Scene): Promise<void> {
   await resolved(host, kind as 'udp');
   assert.equal((await ping(host, right.addresses[0]!, { count: 20, interval: 0.01 })).received, 20);
 }
+
+test('auto: a policy comes and goes', { ...options, skip: options.skip || lacking('nft') }, async (t) => {
+  const scene = await Scene.build(t, 'auto');
+  const { host, left } = scene;
+  const rule = 'ip daddr 203.0.113.1 udp dport 8472 limit rate over 1000000/second drop';
+  await scene.change('it comes', async () => {
+    host.exec(['nft', `table ip t { chain o { type filter hook output priority 0; ${rule}; }; }`]);
+    await left.daemon.waitFor(/uplink udp from now on/);
+  });
+  await scene.change('it goes', async () => {
+    host.exec('nft delete table ip t');
+    await left.daemon.waitFor(/uplink redirect from now on/);
+  });
+  assert.equal(drops(await stats(host), 'rx_uplink_overflow'), 0, 'the uplink was ready before packets came');
+  await scene.finish();
+});
 
 test("redirect: the uplink's TAP changes", options, async (t) => {
   const scene = await Scene.build(t, 'redirect');

@@ -12,6 +12,7 @@ export type Requirement =
   | 'tcpdump'
   | 'ethtool'
   | 'iptables'
+  | 'nft'
   | 'chromium'
   | 'cni'
   | 'etcd'
