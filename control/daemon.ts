@@ -8,6 +8,7 @@ import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
+import type { Prefix } from '../wire/prefix.ts';
 import { type Api, runCommand, startApi } from './api.ts';
 import type { CaptureNames } from './capture/blocks.ts';
 import { Capture, type CaptureRequest } from './capture/capture.ts';
@@ -329,6 +330,12 @@ export class Daemon implements DaemonHandlers {
 
   fdbGet(dev: string, mac: string): FdbRecord[] {
     return this.#forwarding.get(this.#device(dev), mac);
+  }
+
+  /** With `vtep-filter strict`, frames of the VTEP have to come from these subnets, at most one a family; none: from anywhere. */
+  bindVtep(dev: string, vtep: string, subnets: readonly Prefix[]): void {
+    const device = this.#device(dev);
+    if (this.#forwarding.bindVtep(device, vtep, subnets)) this.#updateOffload(device);
   }
 
   nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): void {

@@ -8,7 +8,8 @@ import { MdbReader } from '../fdb/mdb-table.ts';
 import { type NextHopEvents, VIA_HOST } from '../fdb/nexthops.ts';
 import { buildTemplate } from '../fdb/template.ts';
 import { type FdbListener, FdbWriter } from '../fdb/writer.ts';
-import { familyOf, isMulticast, macHigh, macLow } from '../wire/address.ts';
+import { familyOf, isMulticast, macHigh, macLow, parseIp } from '../wire/address.ts';
+import type { Prefix } from '../wire/prefix.ts';
 import type { VxlanDevice } from './device.ts';
 import { defaultDestination, outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
@@ -155,6 +156,7 @@ export class Forwarding {
   removeDevice(device: VxlanDevice): void {
     this.#mdb.flush(userOf(device), performance.now());
     this.#writer.removeDevice(device.index, performance.now());
+    this.#writer.nextHops.peers.forget(device.index);
     this.#devices.delete(device.index);
     this.learning.forget(device);
   }
@@ -171,6 +173,14 @@ export class Forwarding {
 
   flush(device: VxlanDevice, selection: FdbSelection): void {
     this.#writer.flush(device.index, performance.now(), matcher(selection, defaultsOf(device)));
+  }
+
+  /** See Peers.bind. Returns whether this was the device's first that is bound, or its last. */
+  bindVtep({ index }: VxlanDevice, vtep: string, subnets: readonly Prefix[]): boolean {
+    const { peers } = this.#writer.nextHops;
+    const wasBound = peers.isBound(index);
+    peers.bind(index, parseIp(vtep)!, subnets);
+    return peers.isBound(index) !== wasBound;
   }
 
   get({ index }: VxlanDevice, mac: string): FdbRecord[] {

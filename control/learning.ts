@@ -9,6 +9,7 @@ import {
   REPORT_STATIC_MAC,
   REPORT_TYPE,
   REPORT_UNKNOWN_VTEP,
+  REPORT_WRONG_SUBNET,
   REPORT_WRONG_VTEP,
   reportAddress,
   reportSample,
@@ -22,6 +23,7 @@ import { type Offender, Offenders } from './offenders.ts';
 const DROP_OF: Readonly<Record<number, string>> = {
   [REPORT_UNKNOWN_VTEP]: 'rx_unknown_vtep',
   [REPORT_WRONG_VTEP]: 'rx_wrong_vtep',
+  [REPORT_WRONG_SUBNET]: 'rx_wrong_subnet',
   [REPORT_STATIC_MAC]: 'rx_static_mac',
 };
 /** The workers' clock is this coarse, in milliseconds. */

@@ -165,6 +165,13 @@ export const DROPS = [
       "See 'uvxlan link show -d' for the last ones, and 'uvxlan fdb get MAC dev DEV' for where the MAC should be.",
   },
   {
+    name: 'rx_wrong_subnet',
+    direction: 'rx',
+    meaning: "The inner source address is not of the sending node's pod subnet (vtep-filter strict of uvxlan flannel).",
+    advice:
+      "See 'uvxlan link show -d' for the last ones. Somebody forges addresses there, or the node sends for others on purpose: '--vtep-filter known'.",
+  },
+  {
     name: 'rx_static_mac',
     direction: 'rx',
     meaning: 'The inner source MAC has a static entry for another VTEP than the sender: it may not move.',

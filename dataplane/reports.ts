@@ -52,6 +52,8 @@ export const REPORT_STATIC_MAC = 4;
 /** l2miss: no entry for the MAC, and no default one. l3miss: no neighbour of the address. */
 export const REPORT_L2MISS = 5;
 export const REPORT_L3MISS = 6;
+/** As 2 to 4: the inner source address. */
+export const REPORT_WRONG_SUBNET = 7;
 const TYPES = 8;
 
 /** Milliseconds between two rounds of the main thread: at most 25,600 reports a second and worker. */

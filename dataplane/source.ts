@@ -3,17 +3,20 @@
  * What a worker can tell by itself ends here; an unknown or moved MAC goes to the main thread as a report, and the packet passes.
  */
 import { isRemote } from '../fdb/nexthops.ts';
-import type { PeerReader } from '../fdb/peers.ts';
+import { type PeerReader, SUBNET_WORDS } from '../fdb/peers.ts';
 import { NTF_EXT_LEARNED, NUD_FIXED } from '../fdb/state.ts';
 import type { FdbReader } from '../fdb/table.ts';
 import { get32 } from '../wire/bytes.ts';
+import { VXLAN_HEADER } from '../wire/vxlan.ts';
 import { COUNTER } from './counters.ts';
 import { type Device, LEARNING, VTEP_KNOWN, VTEP_STRICT } from './device.ts';
+import { isFromSubnet } from './inner-source.ts';
 import type { PacketMemory } from './memory.ts';
 import {
   REPORT_SOURCE,
   REPORT_STATIC_MAC,
   REPORT_UNKNOWN_VTEP,
+  REPORT_WRONG_SUBNET,
   REPORT_WRONG_VTEP,
   type ReportWriter,
 } from './reports.ts';
@@ -37,6 +40,9 @@ export class SourceCheck {
   #b = 0;
   #c = 0;
   #d = 0;
+  /** What the VTEP of that is bound to, if it is. */
+  readonly #subnets = new Int32Array(SUBNET_WORDS);
+  #isBound = false;
 
   constructor(
     memory: PacketMemory,
@@ -87,7 +93,9 @@ export class SourceCheck {
     }
     const { index } = device;
     if (macLow === this.#macLow && a === this.#a && index === this.#device && macHigh === this.#macHigh) {
-      if (b === this.#b && c === this.#c && d === this.#d) return true;
+      if (b === this.#b && c === this.#c && d === this.#d) {
+        return !this.#isBound || this.#isFromSubnet(device, family, source, macHigh, macLow, at, length);
+      }
     }
     let drop = 0;
     let report = 0;
@@ -121,7 +129,24 @@ export class SourceCheck {
     this.#b = b;
     this.#c = c;
     this.#d = d;
-    return true;
+    this.#isBound = (checks & VTEP_STRICT) !== 0 && this.#peers.readSubnets(index, a, b, c, d, this.#subnets);
+    return !this.#isBound || this.#isFromSubnet(device, family, source, macHigh, macLow, at, length);
+  }
+
+  /** Unlike VTEP and MAC, the inner source address is looked at in each packet. */
+  #isFromSubnet(
+    { index, scope }: Device,
+    family: 4 | 6,
+    source: number,
+    macHigh: number,
+    macLow: number,
+    at: number,
+    length: number,
+  ): boolean {
+    if (isFromSubnet(this.#memory.u8, at + VXLAN_HEADER, length - VXLAN_HEADER, this.#subnets)) return true;
+    this.#reports.report(REPORT_WRONG_SUBNET, index, macHigh, macLow, family, source, at, length);
+    this.#counters[scope + COUNTER.rx_wrong_subnet]++;
+    return false;
   }
 
   /** Whether a destination, or one of its list, is the VTEP whose address stands at `source`. */

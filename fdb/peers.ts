@@ -1,18 +1,20 @@
 /**
- * The VTEPs that each device sends to, by address, for workers to ask whether a packet's sender is one of them. One SharedArrayBuffer:
+ * The VTEPs that each device sends to, by address, for workers to ask whether a packet's sender is one of them, and which inner addresses
+ * it may send from. One SharedArrayBuffer:
  *
  *     word 0 HEAD   changes so far; its lowest bit is the area to read
  *     word 1 SEED   of the hash: a secret one keeps others from choosing addresses that share a chain
  *     word 2 MASK   cells of an area - 1
- *     words 16..    area 0: cells of 8 words, then area 1
+ *     words 16..    area 0: cells of 16 words, then area 1
  *
- *     cell: | address: 4 words | device + 1, 0 when empty | 3 unused |
+ *     cell: | address: 4 words | device + 1, 0 when empty | subnets: 7 words, see below | 4 unused |
  *
  * Open addressing with linear probing, at most half full. As in neighbors.ts, a change is made in the area that nobody reads, then HEAD
  * moves on, then it is made in the other area, too. A reader that finds HEAD changed at the end looks again; it never waits, so that a
  * known VTEP is found also while the writer is off the CPU.
  */
 import { get32 } from '../wire/bytes.ts';
+import { type Prefix, prefixBytes } from '../wire/prefix.ts';
 
 const HEAD = 0;
 const SEED = 1;
@@ -20,7 +22,16 @@ const MASK = 2;
 const HEADER_WORDS = 16;
 
 const CELL_OWNER = 4;
-const CELL_SHIFT = 3;
+const CELL_SUBNETS = 5;
+const CELL_SHIFT = 4;
+
+/** Words of a VTEP's subnets: length + 1 of its IPv4 and IPv6 prefix, 0 for none, then their big-endian words. All 0: not bound to any. */
+export const SUBNET_IPV4_LENGTH = 0;
+export const SUBNET_IPV6_LENGTH = 1;
+export const SUBNET_IPV4 = 2;
+export const SUBNET_IPV6 = 3;
+export const SUBNET_WORDS = 7;
+const UNBOUND = new Int32Array(SUBNET_WORDS);
 
 function hash(seed: number, device: number, a: number, b: number, c: number, d: number): number {
   let h = Math.imul(a ^ seed ^ (device << 24), 0x85ebca6b);
@@ -46,22 +57,37 @@ export class PeerReader {
     const start = hash(words[SEED], device, a, b, c, d);
     for (;;) {
       const head = Atomics.load(words, HEAD);
-      const found = this.#search(areaBase(head, this.#mask), start, device + 1, a, b, c, d);
-      if (Atomics.load(words, HEAD) === head) return found;
+      const cell = this.#search(areaBase(head, this.#mask), start, device + 1, a, b, c, d);
+      if (Atomics.load(words, HEAD) === head) return cell >= 0;
     }
   }
 
-  #search(area: number, start: number, owner: number, a: number, b: number, c: number, d: number): boolean {
+  /** Fills `subnets` (SUBNET_WORDS) with those that the VTEP is bound to; whether there are any. */
+  readSubnets(device: number, a: number, b: number, c: number, d: number, subnets: Int32Array): boolean {
+    const words = this.#words;
+    const start = hash(words[SEED], device, a, b, c, d);
+    for (;;) {
+      const head = Atomics.load(words, HEAD);
+      const cell = this.#search(areaBase(head, this.#mask), start, device + 1, a, b, c, d);
+      for (let k = 0; k < SUBNET_WORDS; k++) {
+        subnets[k] = cell < 0 ? 0 : Atomics.load(words, cell + CELL_SUBNETS + k);
+      }
+      if (Atomics.load(words, HEAD) === head) return (subnets[SUBNET_IPV4_LENGTH] | subnets[SUBNET_IPV6_LENGTH]) !== 0;
+    }
+  }
+
+  /** The first word of its cell, -1 when there is none. */
+  #search(area: number, start: number, owner: number, a: number, b: number, c: number, d: number): number {
     const words = this.#words;
     // Bounded, because an area that is being written under us may look full.
     for (let i = start & this.#mask, left = this.#mask; left >= 0; i = (i + 1) & this.#mask, left--) {
       const cell = area + (i << CELL_SHIFT);
       const found = Atomics.load(words, cell + CELL_OWNER);
-      if (found === 0) return false;
+      if (found === 0) return -1;
       if (found !== owner || Atomics.load(words, cell) !== a || Atomics.load(words, cell + 1) !== b) continue;
-      if (Atomics.load(words, cell + 2) === c && Atomics.load(words, cell + 3) === d) return true;
+      if (Atomics.load(words, cell + 2) === c && Atomics.load(words, cell + 3) === d) return cell;
     }
-    return false;
+    return -1;
   }
 }
 
@@ -72,6 +98,8 @@ export class Peers {
   readonly #mask: number;
   /** How often each was added, by device and address. */
   readonly #references = new Map<string, number>();
+  /** What VTEPs are bound to, by device and address, also while the device sends nothing there. */
+  readonly #subnets = new Map<number, Map<string, Int32Array>>();
 
   /** `limit`: VTEPs that may be there at once. The kernel takes memory for cells that are written. */
   constructor(limit: number, seed = 0) {
@@ -89,12 +117,38 @@ export class Peers {
     this.#references.set(name, references + 1);
     if (references > 0) return;
     const [a, b, c, d] = wordsOf(address);
+    const subnets = this.#subnets.get(device)?.get(`${address}`) ?? UNBOUND;
     const home = hash(this.#words[SEED], device, a, b, c, d) & this.#mask;
     this.#change((area) => {
       let i = home;
       while (this.#words[cellOf(area, i) + CELL_OWNER] !== 0) i = (i + 1) & this.#mask;
+      this.#putSubnets(cellOf(area, i), subnets);
       this.#put(cellOf(area, i), device + 1, a, b, c, d);
     });
+  }
+
+  /** Binds a VTEP to the subnets, at most one a family, that frames from it may have their source address in; none: to nothing. */
+  bind(device: number, address: Uint8Array, subnets: readonly Prefix[]): void {
+    const ofDevice = this.#subnets.get(device) ?? new Map<string, Int32Array>();
+    if (subnets.length > 0) ofDevice.set(`${address}`, subnetWords(subnets));
+    else ofDevice.delete(`${address}`);
+    if (ofDevice.size > 0) this.#subnets.set(device, ofDevice);
+    else this.#subnets.delete(device);
+    if (!this.#references.get(`${device} ${address}`)) return;
+    const words = wordsOf(address);
+    this.#change((area) =>
+      this.#putSubnets(cellOf(area, this.#find(area, device, words)), ofDevice.get(`${address}`) ?? UNBOUND),
+    );
+  }
+
+  /** Whether any VTEP of the device is bound. */
+  isBound(device: number): boolean {
+    return this.#subnets.has(device);
+  }
+
+  /** The device is gone, and its number another's soon. */
+  forget(device: number): void {
+    this.#subnets.delete(device);
   }
 
   /** Takes a reference away. */
@@ -128,6 +182,7 @@ export class Peers {
       const home = hash(words[SEED], owner - 1, a, b, c, d) & this.#mask;
       // It may stay where it is when its search begins behind the hole.
       if (((i - home) & this.#mask) < ((i - hole) & this.#mask)) continue;
+      this.#putSubnets(cellOf(area, hole), words.subarray(cell + CELL_SUBNETS, cell + CELL_SUBNETS + SUBNET_WORDS));
       this.#put(cellOf(area, hole), owner, a, b, c, d);
       hole = i;
     }
@@ -143,6 +198,10 @@ export class Peers {
     }
   }
 
+  #putSubnets(cell: number, subnets: Int32Array): void {
+    for (let k = 0; k < SUBNET_WORDS; k++) Atomics.store(this.#words, cell + CELL_SUBNETS + k, subnets[k]);
+  }
+
   #put(cell: number, owner: number, a: number, b: number, c: number, d: number): void {
     const words = this.#words;
     Atomics.store(words, cell, a);
@@ -151,6 +210,16 @@ export class Peers {
     Atomics.store(words, cell + 3, d);
     Atomics.store(words, cell + CELL_OWNER, owner);
   }
+}
+
+function subnetWords(subnets: readonly Prefix[]): Int32Array {
+  const words = new Int32Array(SUBNET_WORDS);
+  for (const subnet of subnets) {
+    const isIpv4 = subnet.family === 4;
+    words[isIpv4 ? SUBNET_IPV4_LENGTH : SUBNET_IPV6_LENGTH] = subnet.length + 1;
+    words.set(wordsOf(prefixBytes(subnet)).slice(0, isIpv4 ? 1 : 4), isIpv4 ? SUBNET_IPV4 : SUBNET_IPV6);
+  }
+  return words;
 }
 
 function areaBase(head: number, mask: number): number {

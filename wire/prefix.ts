@@ -25,8 +25,13 @@ export function prefixOf(address: Uint8Array, length: number): Prefix {
   return { family, first: (addressNumber(address) / size) * size, length };
 }
 
+/** Its lowest address in wire order. */
+export function prefixBytes({ first, family }: Prefix): Uint8Array {
+  return Buffer.from(first.toString(16).padStart(family === 4 ? 8 : 32, '0'), 'hex');
+}
+
 export function formatPrefix(prefix: Prefix): string {
-  return `${formatAddressNumber(prefix.first, prefix.family)}/${prefix.length}`;
+  return `${formatIp(prefixBytes(prefix))}/${prefix.length}`;
 }
 
 /** An address in wire order as an unsigned number. */

@@ -95,7 +95,7 @@ export const FLAGS = {
   'vtep-filter': {
     value: 'MODE',
     usual: 'known',
-    help: 'whose packets are taken: off, known (nodes), strict (and with their own MAC)',
+    help: 'whose packets are taken: off, known (nodes), strict (and with their own MAC and pod subnet)',
   },
   cleanup: { value: '', usual: 'false', help: 'remove all that the agent keeps on this host, and end' },
 } as const satisfies Record<string, Flag>;

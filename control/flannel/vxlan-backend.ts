@@ -1,4 +1,5 @@
 /** flannel's vxlan backend, with the daemon's devices instead of the kernel's. */
+import { parsePrefix } from '../../wire/prefix.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
 import { Daemon } from '../daemon.ts';
 import type { DeviceConfig } from '../fields.ts';
@@ -33,6 +34,8 @@ export class Vxlan implements Backend {
   readonly #configs = new Map<string, DeviceConfig>();
   /** The entries that were made here, MAC to VTEP, by device. Others in the FDB are somebody else's. */
   readonly #entries = new Map<string, Map<string, string>>();
+  /** The subnet that each VTEP is bound to, by device. */
+  readonly #bound = new Map<string, Map<string, string>>();
 
   constructor(netConf: NetConf, conf: VxlanBackend, options: VxlanOptions) {
     this.#conf = conf;
@@ -54,6 +57,7 @@ export class Vxlan implements Backend {
       if (!daemon.status().devices.includes(name)) {
         await daemon.linkAdd(config);
         this.#entries.delete(name);
+        this.#bound.delete(name);
         made.push(`device ${name}`);
       } else if (before && (before.local !== local || before.dev !== dev)) {
         await daemon.linkSet(name, { local, dev });
@@ -70,11 +74,21 @@ export class Vxlan implements Backend {
       const device = this.overlays[family]?.device;
       if (!device || !this.#daemon) continue;
       const wanted = new Map<string, string>();
+      const subnets = new Map<string, string>();
+      // Of one that several nodes say is theirs, a lease that has not ended yet among them, no subnet is known.
+      const ambiguous = new Set<string>();
       for (const peer of peers.values()) {
         const share = peer[family];
-        if (share?.vtepMac) wanted.set(share.vtepMac, share.publicIp);
+        if (!share?.vtepMac) continue;
+        wanted.set(share.vtepMac, share.publicIp);
+        if (subnets.has(share.publicIp)) ambiguous.add(share.publicIp);
+        subnets.set(share.publicIp, share.subnet);
       }
+      for (const publicIp of ambiguous) subnets.delete(publicIp);
+      // Before there are entries by which its packets are let in.
+      this.#bind(this.#daemon, device, subnets);
       repaired.push(...this.#keepEntries(this.#daemon, device, wanted, check));
+      this.#unbind(this.#daemon, device, subnets);
     }
     return repaired;
   }
@@ -123,6 +137,26 @@ export class Vxlan implements Backend {
         persist: true,
       });
     });
+  }
+
+  /** So that with `vtep-filter strict` a node sends with its own pods' addresses alone. */
+  #bind(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>): void {
+    const bound = this.#bound.get(device) ?? new Map<string, string>();
+    this.#bound.set(device, bound);
+    for (const [vtep, subnet] of wanted) {
+      if (bound.get(vtep) === subnet) continue;
+      daemon.bindVtep(device, vtep, [parsePrefix(subnet)!]);
+      bound.set(vtep, subnet);
+    }
+  }
+
+  #unbind(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>): void {
+    const bound = this.#bound.get(device)!;
+    for (const vtep of bound.keys()) {
+      if (wanted.has(vtep)) continue;
+      daemon.bindVtep(device, vtep, []);
+      bound.delete(vtep);
+    }
   }
 
   #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>, check: boolean): string[] {

@@ -194,7 +194,7 @@ export class Offload implements FdbMirror {
   #apply(device: VxlanDevice): OffloadState {
     const common = device.config.offload === 'off' ? 'offload is off' : this.#obstacle(device);
     const send = common ?? sendObstacle(device.config, familyOf(device.place.local));
-    const receive = common;
+    const receive = common ?? this.#receiveObstacle(device);
     if (common !== undefined) {
       this.#detach(device.index);
       return { send, receive };
@@ -203,7 +203,8 @@ export class Offload implements FdbMirror {
       const attached = this.#attach(device);
       if (send === undefined) this.#attachSend(attached);
       else this.#detachSend(attached);
-      this.#attachReceive(attached);
+      if (receive === undefined) this.#attachReceive(attached);
+      else this.#detachReceive(attached);
       return { send, receive };
     } catch (error) {
       this.#detach(device.index);
@@ -222,6 +223,12 @@ export class Offload implements FdbMirror {
     if (device.ifindex === 0) return 'the device is in another network namespace';
     this.#mirror ??= offloadObstacle() ?? this.#makeMirror();
     return typeof this.#mirror === 'string' ? this.#mirror : undefined;
+  }
+
+  /** Why packets cannot be received by a program. */
+  #receiveObstacle({ index, config }: VxlanDevice): string | undefined {
+    const isBound = config['vtep-filter'] === 'strict' && this.#fdb.nextHops.peers.isBound(index);
+    return isBound ? 'workers check that inner source addresses are of the sending node' : undefined;
   }
 
   #makeMirror(): OffloadMirror {
@@ -351,6 +358,8 @@ const OFF: OffloadState = { send: 'offload is off', receive: 'offload is off' };
 function sentence({ send, receive }: OffloadState): string {
   if (send === undefined && receive === undefined) return 'known flows are offloaded to the kernel';
   if (send === receive) return `nothing is offloaded to the kernel: ${send}`;
+  if (send === undefined) return `known flows are offloaded to the kernel on sending; not on receive: ${receive}`;
+  if (receive !== undefined) return `nothing is offloaded to the kernel: sending: ${send}; receive: ${receive}`;
   return `known flows are offloaded to the kernel on receive; not on sending: ${send}`;
 }
 

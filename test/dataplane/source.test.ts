@@ -8,6 +8,7 @@ import {
   REPORT_STATIC_MAC,
   REPORT_TYPE,
   REPORT_UNKNOWN_VTEP,
+  REPORT_WRONG_SUBNET,
   REPORT_WRONG_VTEP,
   ReportReader,
   reportAddress,
@@ -15,7 +16,8 @@ import {
 } from '../../dataplane/reports.ts';
 import { NTF_EXT_LEARNED, STATE_BITS } from '../../fdb/state.ts';
 import { formatIp } from '../../wire/address.ts';
-import { otherFrame, outerFrame, packet, setPseudo, vxlan } from './packet.ts';
+import { parsePrefix } from '../../wire/prefix.ts';
+import { frame, otherFrame, outerFrame, packet, setPseudo, vxlan } from './packet.ts';
 import { PORT, Receiving, VNI } from './rig.ts';
 
 const HERE = 7;
@@ -161,4 +163,31 @@ test('what passed in one batch is judged again in the next', () => {
   assert.equal(receiving.receive([sent(HERE, MAC)]).length, 1);
   rig.fdb.remove(rig.fdb.find(0, 0x0200, MAC));
   assert.equal(receiving.receive([sent(HERE, MAC)]).length, 0);
+});
+
+test('strict: a VTEP that is bound to a subnet sends from there, each packet of its own; others and other modes do not ask', () => {
+  const subnet = [parsePrefix('10.0.0.4/30')!];
+  const from = (vtep: number, mac: number, source: number) => {
+    const inner = frame({ from: source });
+    inner[11] = mac;
+    return packet(outerFrame(vxlan(VNI, inner), PORT, { from: vtep }), {}, true);
+  };
+  // The same VTEP and MAC twice, so that the second is let in by what passed last.
+  const packets = [4, 7, 8, 3, 5].map((source) => from(HERE, MAC, source));
+  const entries: [number, number, number][] = [
+    [MAC, HERE, permanent],
+    [2, THERE, permanent],
+  ];
+  const { receiving, rig, reports } = device(VTEP_KNOWN | VTEP_STRICT, entries);
+  rig.nextHops.peers.bind(0, Uint8Array.of(10, 0, 0, HERE), subnet);
+  assert.equal(receiving.receive([...packets, from(THERE, 2, 200)]).length, 4);
+  assert.deepEqual(reports(), [{ type: REPORT_WRONG_SUBNET, mac: MAC, from: ip(HERE), count: 2 }]);
+  const { rx_wrong_subnet, rx_packets, rx_frames } = rig.device(0);
+  assert.deepEqual([rx_wrong_subnet, rx_packets, rx_frames], [2, 6, 4]);
+  rig.nextHops.peers.bind(0, Uint8Array.of(10, 0, 0, HERE), []);
+  assert.equal(receiving.receive(packets).length, 5);
+
+  const known = device(VTEP_KNOWN, entries);
+  known.rig.nextHops.peers.bind(0, Uint8Array.of(10, 0, 0, HERE), subnet);
+  assert.equal(known.receiving.receive(packets).length, 5);
 });

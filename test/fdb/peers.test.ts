@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { PeerReader, Peers } from '../../fdb/peers.ts';
+import { PeerReader, Peers, SUBNET_IPV4, SUBNET_IPV4_LENGTH, SUBNET_WORDS } from '../../fdb/peers.ts';
 import { get32, put32 } from '../../wire/bytes.ts';
+import { parsePrefix } from '../../wire/prefix.ts';
 import { startReader } from './reader.ts';
 
 function has(reader: PeerReader, device: number, address: Uint8Array): boolean {
@@ -42,6 +43,53 @@ test('knows exactly the VTEPs that were added more often than removed', () => {
     }
   });
   fc.assert(property, { numRuns: 500 });
+});
+
+test('what a VTEP is bound to stays with it, when cells move and when it goes and comes back', () => {
+  const property = fc.property(fc.integer(), fc.array(fc.nat(7), { minLength: 20, maxLength: 60 }), (seed, changes) => {
+    const peers = new Peers(8, seed);
+    const reader = new PeerReader(peers.buffer);
+    const vtep = (i: number) => Uint8Array.of(192, 0, 2, i);
+    const there = new Set<number>();
+    for (let i = 0; i < 8; i += 2) peers.bind(1, vtep(i), [parsePrefix(`10.244.${i}.0/24`)!]);
+    for (const i of changes) {
+      if (there.delete(i)) {
+        peers.remove(1, vtep(i));
+      } else {
+        there.add(i);
+        peers.add(1, vtep(i));
+      }
+      for (let k = 0; k < 8; k++) {
+        const subnets = new Int32Array(SUBNET_WORDS);
+        const isBound = reader.readSubnets(1, get32(vtep(k), 0), 0, 0, 0, subnets);
+        assert.equal(isBound, there.has(k) && k % 2 === 0);
+        if (isBound) {
+          assert.deepEqual([subnets[SUBNET_IPV4_LENGTH], subnets[SUBNET_IPV4]], [25, 0x0af40000 | (k << 8)]);
+        }
+      }
+    }
+  });
+  fc.assert(property, { numRuns: 200 });
+});
+
+test('is bound, to other subnets, and no longer, also while it is there', () => {
+  const peers = new Peers(8);
+  const reader = new PeerReader(peers.buffer);
+  const [vtep, other] = [Uint8Array.of(192, 0, 2, 1), Uint8Array.of(192, 0, 2, 2)];
+  const subnets = new Int32Array(SUBNET_WORDS);
+  const read = () => reader.readSubnets(1, get32(vtep, 0), 0, 0, 0, subnets) && subnets[SUBNET_IPV4];
+  peers.add(1, vtep);
+  assert.equal(read(), false);
+  for (const last of [1, 2]) {
+    peers.bind(1, vtep, [parsePrefix(`10.244.${last}.0/24`)!]);
+    assert.equal(read(), 0x0af40000 | (last << 8));
+  }
+  peers.bind(1, other, [parsePrefix('10.244.9.0/24')!]);
+  peers.bind(1, vtep, []);
+  assert.deepEqual([read(), peers.isBound(1), peers.isBound(0)], [false, true, false]);
+  peers.forget(1);
+  peers.add(1, other);
+  assert.equal(reader.readSubnets(1, get32(other, 0), 0, 0, 0, subnets), false, 'of another device by that number');
 });
 
 test('an IPv4 address is no beginning of an IPv6 one, and a device has its own', () => {
