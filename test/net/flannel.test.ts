@@ -8,9 +8,11 @@ import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { MAIN, uvxlan } from '../../cli/lab/vtep.ts';
+import type { LinkRecord } from '../../control/protocol.ts';
 import { Cluster, EAST, introduceToKernel, MID, reaches, WEST, WORLD } from './cluster.ts';
 import { Stream } from './live.ts';
 import { lacking } from './requirements.ts';
+import { drops, stats } from './stats.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan', 'iptables', 'cni'), timeout: 90_000 };
 
@@ -256,6 +258,28 @@ test(
   },
 );
 
+test('vtep-filter strict: a node sends with addresses of its own subnet, and no others', options, async (t) => {
+  const cluster = new Cluster(t);
+  cluster.kernelNode(MID);
+  await cluster.agent(EAST, ['--vtep-filter', 'strict']);
+  const [east, mid] = [EAST, MID].map(({ name }) => cluster.host(name));
+  await reaches(mid!, '10.244.1.0');
+  mid!.ip('addr add 10.244.3.9/32 dev lo');
+  const forge = async (count: number) =>
+    (await mid!.run(`ping -n -c ${count} -i 0.2 -W 1 -I 10.244.3.9 10.244.1.0`, { check: false })).status;
+  assert.equal(await forge(2), 1, 'no answer');
+  await eventually('both are counted', async () => drops(await stats(east!), 'rx_wrong_subnet') === 2);
+  const [link]: LinkRecord[] = JSON.parse((await uvxlan(east!, '-j link show flannel.1')).stdout);
+  assert.deepEqual(
+    link!.uvxlan.offenders!.map(({ src, mac, reason }) => [src, mac, reason]),
+    [[MID.publicIp, MID.mac, 'rx_wrong_subnet']],
+  );
+  // The file gives the node another subnet, with which the address is its own.
+  cluster.setNodes([EAST, { ...MID, subnet: '10.244.3.0/24' }]);
+  mid!.ip('addr add 10.244.3.0/32 dev flannel.1');
+  await eventually('the address is let in', async () => (await forge(1)) === 0);
+});
+
 test('host-gw: routes alone; a peer behind a router is told of and left out', options, async (t) => {
   const cluster = new Cluster(t, '{ type: host-gw }');
   const [east, mid] = [cluster.host('east'), cluster.host('mid')];
@@ -325,6 +349,19 @@ test('etcd: nodes find each other, and forward on without it, also after a resta
   assert.equal(readFileSync(cluster.subnetFile(EAST), 'utf8'), subnetEnv.replace('IPMASQ=true', 'IPMASQ=false'));
   assert.equal(cluster.host('east').mac('flannel.1'), mac);
   await reaches(cluster.host('east-pod'), westPod);
+
+  // Its NIC gets another address: the other node hears of it, and the node stays what it was.
+  const host = cluster.host('east');
+  host.ip('addr flush dev eth0');
+  host.ip('addr add 192.0.2.7/24 dev eth0');
+  host.ip('route add default via 192.0.2.254');
+  await east.waitFor(/public IP is 192\.0\.2\.7 now/, 10_000);
+  await eventually('the other node knows', async () => {
+    const { stdout } = await uvxlan(cluster.host('west'), 'fdb show');
+    return stdout.includes(`${mac} dev flannel.1 dst 192.0.2.7 `) && !stdout.includes('192.0.2.1 ');
+  });
+  await reaches(cluster.host('east-pod'), westPod);
+  assert.equal(host.mac('flannel.1'), mac);
 });
 
 test('dual stack: a device for each family, each with its MTU', options, async (t) => {
