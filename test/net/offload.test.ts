@@ -13,7 +13,7 @@ import test from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { kernelVtep, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, uvxlan, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import type { LinkRecord } from '../../control/protocol.ts';
 import { lackingBpf } from '../system/bpf/requirement.ts';
 import { LEFT, pair, RIGHT } from './pair.ts';
@@ -34,7 +34,7 @@ for (const peer of ['kernel', 'redirect'] as const) {
     ] as const) {
       for (const address of to.addresses) {
         assert.equal((await ping(from.host, address, { count: 20, interval: 0.01 })).loss, 0);
-        const { bitsPerSecond } = await bulkTransfer(from.host, to.host, address, 20 * MB);
+        const { bitsPerSecond } = await bulkTransfer(from.host, to.host, address, 8 * MB);
         t.diagnostic(`${address} ${(bitsPerSecond / 1e9).toFixed(1)} Gbit/s`);
       }
     }
@@ -46,6 +46,52 @@ for (const peer of ['kernel', 'redirect'] as const) {
     assert.ok(tx.in - tx.offloaded! < 40 && rx.in - rx.offloaded! < 40, JSON.stringify([tx, rx]));
   });
 }
+
+test('carries two devices of one port over IPv6, and what is watched goes through the workers', {
+  skip,
+  timeout: 60_000,
+}, async (t) => {
+  const network = Network.build(t, {
+    hosts: { left: {}, right: {} },
+    links: [['left eth0 2001:db8::1/64', 'right eth0 2001:db8::2/64']],
+  });
+  const [host, other] = [network.host('left'), network.host('right')];
+  const words = (vni: number): string => `id ${vni} dev eth0 dstport 8472 nolearning udp6zerocsumtx udp6zerocsumrx`;
+  const ends = { left: { local: '2001:db8::1' }, right: { local: '2001:db8::2' } };
+  const left = await uvxlanVtep(host, { ...LEFT, ...ends.left, words: `${words(1)} ${OWN}` });
+  const right = kernelVtep(other, { ...RIGHT, ...ends.right, words: words(1) });
+  await introduce(left, right);
+  const second = ['192.168.1.1/24', '192.168.1.2/24'];
+  await uvxlan(host, `link add vx2 type vxlan local 2001:db8::1 ${words(2)} offload require address 02:00:00:00:02:01`);
+  host.ip(`address add ${second[0]} dev vx2`);
+  const right2 = kernelVtep(other, {
+    name: 'vx2',
+    mac: '02:00:00:00:02:02',
+    addresses: second[1],
+    ...ends.right,
+    words: words(2),
+  });
+  right2.host.bridge('fdb append 02:00:00:00:02:01 dev vx2 dst 2001:db8::1');
+  right2.host.ip('neigh replace 192.168.1.1 lladdr 02:00:00:00:02:01 dev vx2 nud permanent');
+  host.ip('neigh replace 192.168.1.2 lladdr 02:00:00:00:02:02 dev vx2 nud permanent');
+  await uvxlan(host, 'fdb append 02:00:00:00:02:02 dev vx2 dst 2001:db8::2');
+  for (const address of [right.addresses[0], '192.168.1.2']) {
+    await eventually('it answers', async () => (await ping(host, address, { count: 1 })).loss === 0);
+    assert.equal((await ping(host, address, { count: 20, interval: 0.01 })).loss, 0);
+    await bulkTransfer(host, other, address, 5 * MB);
+  }
+  const offloaded = async () => (await stats(host)).map(({ tx }) => tx.offloaded ?? 0);
+  const [first, last] = await offloaded();
+  assert.ok(first > 20 && last > 20, `${first} ${last}`);
+
+  const meanwhile = ping(host, right.addresses[0], { count: 150, interval: 0.02 });
+  const capture = await uvxlan(host, 'capture dev flannel.1 seconds 1 -w /dev/null icmp');
+  const [, captured] = capture.stderr.match(/(\d+) packets captured, 0 lost/)!;
+  assert.ok(Number(captured) > 20, 'the capture sees flows that were offloaded');
+  assert.equal((await meanwhile).loss, 0, 'pulled back, and offloaded again, without loss');
+  assert.ok((await offloaded())[0] > first, 'offloaded again');
+  assertBalanced(await restingStats(host));
+});
 
 test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 }, async (t) => {
   const { left, right } = await pair(t, 'redirect', 'kernel', { words: WORDS, own: OWN });
