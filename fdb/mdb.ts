@@ -287,7 +287,7 @@ function refuseGroup(grp: string): void {
     if (grp === 'ff02::1') throw new FdbError('EINVAL', 'Error: IPv6 entry group address is link-local all nodes.');
     return;
   }
-  if (!isMulticast(grp) && bytes[0] !== 0)
+  if (!isMulticast(grp) && !isAny(grp))
     throw new FdbError('EINVAL', 'Error: IPv4 entry group address is not multicast or 0.0.0.0.');
   if (bytes[0] === 224 && bytes[1] === 0 && bytes[2] === 0)
     throw new FdbError('EINVAL', 'Error: IPv4 entry group address is local multicast.');

@@ -20,6 +20,7 @@ const programs = {
     etcd: 'etcd-server',
     chromium: 'chromium',
     openssl: 'openssl',
+    python3: 'python3',
     '/usr/lib/cni/bridge': 'containernetworking-plugins',
     'ovs-vswitchd': 'openvswitch-switch',
   },

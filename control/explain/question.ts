@@ -1,5 +1,5 @@
 /** "What would happen to a frame from a to b?": the frame that stands for the question, and how the host would come to send it. */
-import { familyOf, formatMac, parseIp, parseMac } from '../../wire/address.ts';
+import { familyOf, formatMac, isMulticast, parseIp, parseMac } from '../../wire/address.ts';
 import { put16 } from '../../wire/bytes.ts';
 import { fillIpv4Checksum, pseudoSum6, putChecksum, sum } from '../../wire/checksum.ts';
 import {
@@ -45,7 +45,7 @@ export async function pose({ from, to }: Question, name: string, mac: Uint8Array
   const sender = source.length === 6 ? source : mac;
   const address = source.length === 6 ? await ownAddress(host, name, to) : from;
   if (familyOf(address) !== familyOf(to)) throw new CommandError(`${address} and ${to} are of two families`, 'EINVAL');
-  const { lookups, next, found } = await findMac(to, name, host);
+  const { lookups, next, found } = isMulticast(to) ? groupMac(to) : await findMac(to, name, host);
   if (found) return { frame: echo(sender, found, address, to), lookups };
   if (familyOf(to) === 6) {
     throw new CommandError(
@@ -56,11 +56,24 @@ export async function pose({ from, to }: Question, name: string, mac: Uint8Array
   return { frame: arpRequest(sender, address, next), lookups };
 }
 
-async function findMac(
-  to: string,
-  name: string,
-  host: Host,
-): Promise<{ lookups: ExplainLookup[]; next: string; found?: Uint8Array }> {
+interface NextMac {
+  readonly lookups: readonly ExplainLookup[];
+  /** The gateway, or the address itself. */
+  readonly next: string;
+  readonly found?: Uint8Array;
+}
+
+/** A group's MAC follows from its address: RFC 1112, 6.4; RFC 2464, 7. */
+function groupMac(to: string): NextMac {
+  const group = parseIp(to)!;
+  const found =
+    group.length === 4
+      ? Uint8Array.of(0x01, 0x00, 0x5e, group[1] & 0x7f, group[2], group[3])
+      : Uint8Array.of(0x33, 0x33, ...group.subarray(12));
+  return { lookups: [{ question: `MAC of the group ${to}`, answer: formatMac(found) }], next: to, found };
+}
+
+async function findMac(to: string, name: string, host: Host): Promise<NextMac> {
   const snapshot: Snapshot = await host.snapshot([{ destination: to }]);
   const [route] = snapshot.routes;
   const lookups: ExplainLookup[] = [];

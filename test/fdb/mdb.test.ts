@@ -150,7 +150,7 @@ for (const [entry, errno, message] of [
   [{ state: undefined }, 'EINVAL', 'Error: vxlan: MDB entry must be permanent.'],
   [{ dst: undefined }, 'EINVAL', 'Error: vxlan: Missing remote destination IP address.'],
   [{ grp: '192.0.2.1' }, 'EINVAL', 'Error: IPv4 entry group address is not multicast or 0.0.0.0.'],
-  [{ grp: '0.0.0.7' }, 'EINVAL', 'Error: vxlan: Group address is not multicast.'],
+  [{ grp: '0.0.0.7' }, 'EINVAL', 'Error: IPv4 entry group address is not multicast or 0.0.0.0.'],
   [{ grp: '224.0.0.9' }, 'EINVAL', 'Error: IPv4 entry group address is local multicast.'],
   [{ grp: 'ff02::1' }, 'EINVAL', 'Error: IPv6 entry group address is link-local all nodes.'],
   [{ grp: 'fd00::1' }, 'EINVAL', 'Error: vxlan: Group address is not multicast.'],

@@ -16,6 +16,7 @@ export type Requirement =
   | 'chromium'
   | 'cni'
   | 'etcd'
+  | 'python3'
   | 'ovs-vswitchd';
 
 /**
