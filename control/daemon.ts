@@ -600,6 +600,7 @@ export class Daemon implements DaemonHandlers {
     if (!device.mac()) return this.#dropDeleted(device.index);
     const renamed = device.followName();
     this.#tellMac(device);
+    this.#followUp(device, links);
     await this.#tellBridge(device, links);
     const { config, place } = device;
     const nic = place.nic && findNic(place.nic, links);
@@ -610,6 +611,12 @@ export class Daemon implements DaemonHandlers {
     const changed = isNew || nic?.name !== place.nic?.name || nic?.mtu !== place.nic?.mtu || local !== place.local;
     if (changed || renamed) await this.#moveDevice(device, { ...config, dev: nic?.name ?? null }, { nic, local });
     else this.#offload.update(device); // another MAC, or another namespace
+  }
+
+  #followUp(device: VxlanDevice, links: readonly Link[]): void {
+    const up = links.find(({ name }) => name === device.name)?.up ?? device.isUp; // in another namespace it is not to be seen
+    if (device.isUp && !up) this.#forwarding.down(device);
+    device.isUp = up;
   }
 
   /** A VTEP address that nobody gave is the host's to change. */

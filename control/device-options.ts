@@ -6,7 +6,6 @@ import {
   L2MISS,
   L3MISS,
   LEARNING,
-  LOCALBYPASS,
   NEIGH_SUPPRESS,
   PROXY,
   RSC,
@@ -99,7 +98,6 @@ export function optionWords(config: DeviceConfig, defaultTtl: number): number[] 
     [filter !== 'off', VTEP_KNOWN],
     [filter === 'strict', VTEP_STRICT],
     [config.gbp, GBP],
-    [config.localbypass, LOCALBYPASS],
   ];
   const flags = options.reduce((bits, [isOn, bit]) => (isOn ? bits | bit : bits), 0);
   const reserved = BigInt(config.reserved_bits);

@@ -59,6 +59,8 @@ export class VxlanDevice {
   uplink: Uplink;
   /** The device that it was a port of when the host was read last, a bridge or a VRF say. */
   master: string | undefined;
+  /** `ip link set NAME up`, when the host was read last. */
+  isUp = true;
   /** The MTU that we gave it last. Another one was set by somebody, and stays. */
   #mtu: number;
   readonly #tap: TapDevice;

@@ -128,7 +128,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   rsc: boolean,
   l2miss: boolean,
   l3miss: boolean,
-  localbypass: notYet(boolean, true),
+  localbypass: boolean,
   reserved_bits: headerBits,
   gbp: boolean,
   ecn: oneOf(ECN_CHOICES),
@@ -146,7 +146,8 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
 
 export const FDB_FIELDS: Fields<Required<FdbEntry>> = {
   mac: mac,
-  dst: unicastAddress,
+  // 0.0.0.0 and :: are taken as in the kernel: an entry whose frames are dropped, and of `del` all remotes of the MAC.
+  dst: (text) => (isUnspecified(ipAddress(text)) ? formatIp(ipAddress(text)) : unicastAddress(text)),
   // As in the kernel, port 0 is the device's own.
   port: (text) => port(text) || null,
   vni: integer(0, 0xffffff),
@@ -187,15 +188,6 @@ function absolutePath(text: string): string {
 function boolean(text: string): boolean {
   if (text !== 'true' && text !== 'false') throw new WrongValue(text, 'is neither true nor false');
   return text === 'true';
-}
-
-/** Refuses what an option that is still to come would change: any value but `idle`. */
-function notYet<T>(validate: (text: string) => T, idle?: T): (text: string) => T {
-  return (text) => {
-    const value = validate(text);
-    if (value !== idle) throw new WrongValue(text, 'is not there yet in uvxlan');
-    return value;
-  };
 }
 
 function timeToLive(text: string): number | 'inherit' {
@@ -250,8 +242,7 @@ function unicastMac(text: string): string {
 
 function unicastAddress(text: string): string {
   const bytes = ipAddress(text);
-  if (isMulticast(bytes) || bytes.every((byte) => byte === 0))
-    throw new WrongValue(text, 'is not the unicast address of a host');
+  if (isMulticast(bytes) || isUnspecified(bytes)) throw new WrongValue(text, 'is not the unicast address of a host');
   return formatIp(bytes);
 }
 
@@ -265,6 +256,10 @@ function ipAddress(text: string): Uint8Array {
   const bytes = parseIp(text);
   if (bytes === undefined) throw new WrongValue(text, 'is not an IP address');
   return bytes;
+}
+
+function isUnspecified(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
 }
 
 /** 224.0.0.0/4 and ff00::/8; 240.0.0.0/4 is no host's either. */

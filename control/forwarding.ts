@@ -19,7 +19,7 @@ import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
 import { Learning } from './learning.ts';
 import type { Offender } from './offenders.ts';
-import type { Path } from './path.ts';
+import type { LocalTrouble, Path } from './path.ts';
 import { CommandError, type FdbRecord } from './protocol.ts';
 import { ReachLog } from './reach-log.ts';
 import { Resolver } from './resolver.ts';
@@ -85,9 +85,10 @@ export class Forwarding {
           this.#reach.note(this.#nextHops.get(index)!.ip, undefined);
           this.#publish(index, path, mtu);
         },
-        unresolve: (index, reason) => {
+        unresolve: (index, reason, isDropped) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, reason);
-          this.#publish(index, undefined);
+          if (isDropped) this.#writer.withhold(index);
+          else this.#publish(index, undefined);
         },
       },
       { warn },
@@ -125,6 +126,7 @@ export class Forwarding {
     if (dst !== null) this.change('append', device, { ...PLAIN_ENTRY, mac: ZERO_MAC, dst });
     // A MAC that may have several remotes is named once for each of them.
     for (const entry of config.fdb) this.change('append', device, entry);
+    this.#receiverChanged(device);
   }
 
   /** The device has another uplink, NIC, address, name or remote: finds the way to each of its next hops again. */
@@ -159,6 +161,35 @@ export class Forwarding {
     this.#writer.nextHops.peers.forget(device.index);
     this.#devices.delete(device.index);
     this.learning.forget(device);
+    this.#receiverChanged(device);
+  }
+
+  /** A device that was taken down knows what was configured only: what it has learned goes (Linux: vxlan_stop). */
+  down(device: VxlanDevice): void {
+    this.#writer.flush(device.index, performance.now(), ({ state }) => state === '');
+  }
+
+  /** Next hops of other devices may end at one that has come or gone. */
+  #receiverChanged(device: VxlanDevice): void {
+    const { id, dstport } = device.config;
+    for (const [index, hop] of this.#nextHops) {
+      if (hop.device !== device && hop.vni === id && hop.port === dstport) this.#want(index);
+    }
+  }
+
+  /** What it means for a next hop to be this machine (Linux: encap_bypass_if_local). */
+  #ifLocal({ device, ip, port, vni }: NextHop): LocalTrouble | undefined {
+    const { config, place } = device;
+    const receiver = [...this.#devices.values()].find(
+      (other) =>
+        other.config.id === vni &&
+        other.config.dstport === port &&
+        familyOf(other.place.local) === familyOf(place.local),
+    );
+    if (receiver === device) return { reason: `${ip} is an address of this machine`, isDropped: false };
+    if (receiver || !config.localbypass) return undefined;
+    const reason = `${ip} is an address of this machine, where no device has VNI ${vni} and dstport ${port} (localbypass)`;
+    return { reason, isDropped: true };
   }
 
   /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */
@@ -286,7 +317,7 @@ export class Forwarding {
 
   /** Addresses of the VTEPs that the device sends to. */
   remotes(device: VxlanDevice): string[] {
-    return [...this.#nextHops.values()].filter((hop) => hop.device === device).map(({ ip }) => ip);
+    return [...this.#nextHops.values()].flatMap((hop) => (hop.device === device && !isNowhere(hop.ip) ? hop.ip : []));
   }
 
   async stop(): Promise<void> {
@@ -298,14 +329,16 @@ export class Forwarding {
 
   /** Until its way is known, and for good where sockets carry it, the host's stack finds it. */
   #want(index: number): void {
-    const { device, ip, via } = this.#nextHops.get(index)!;
+    const hop = this.#nextHops.get(index)!;
+    const { device, ip, via } = hop;
     const { local, nic } = device.place;
+    if (isNowhere(ip)) return;
     this.#publish(index, undefined);
     // A group has no route to be found: the host's stack sends to it, through the NIC that its sockets are bound to.
     if (isMulticast(ip)) return;
     const viaHost = device.uplink.kind !== 'redirect';
     this.#hearTooBig(familyOf(local));
-    this.#resolver.add(index, { remote: ip, local, dev: via || nic?.name, viaHost });
+    this.#resolver.add(index, { remote: ip, local, dev: via || nic?.name, viaHost, ifLocal: this.#ifLocal(hop) });
   }
 
   /** From the first next hop on that needs it. */
@@ -358,6 +391,11 @@ export class Forwarding {
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);
   }
+}
+
+/** A remote that frames are dropped for, as the kernel takes it (vxlan_xmit_one: vxlan_addr_any). */
+function isNowhere(ip: string): boolean {
+  return ip === '0.0.0.0' || ip === '::';
 }
 
 function defaultsOf({ config }: VxlanDevice): DeviceDefaults {

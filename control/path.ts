@@ -22,6 +22,14 @@ export interface Target {
   dev?: string | undefined;
   /** The host's stack sends them, and asks neighbours itself: only what keeps it from doing so is looked for. */
   viaHost?: boolean | undefined;
+  /** What is wrong when the remote turns out to be this machine; undefined: nothing, the host's stack brings packets back in. */
+  ifLocal?: LocalTrouble | undefined;
+}
+
+export interface LocalTrouble {
+  reason: string;
+  /** Nothing may be sent, whoever may be listening. */
+  isDropped: boolean;
 }
 
 /** How they get there. */
@@ -45,18 +53,34 @@ export interface PathNeighbour {
 
 /**
  * What was found: a path; or all but the destination MAC, which the neighbour is being asked for (`waiting`); or neither. Then
- * `reason` says why, in words that continue "dropped: ...". Of a target that the host's stack sends to: that it can (`viaHost`),
- * or why not.
+ * `reason` says why, in words that continue "dropped: ...". Of a target that the host's stack sends to, or delivers to this machine: that
+ * it can (`viaHost`), or why not.
  */
 export type Lookup =
-  | { path: Path; reason?: undefined; waiting?: undefined; neighbour?: PathNeighbour; viaHost?: undefined }
-  | { path?: undefined; reason?: undefined; waiting?: undefined; neighbour?: undefined; viaHost: true }
+  | {
+      path: Path;
+      reason?: undefined;
+      waiting?: undefined;
+      neighbour?: PathNeighbour;
+      viaHost?: undefined;
+      isDropped?: undefined;
+    }
+  | {
+      path?: undefined;
+      reason?: undefined;
+      waiting?: undefined;
+      neighbour?: undefined;
+      viaHost: true;
+      isDropped?: undefined;
+    }
   | {
       path?: undefined;
       reason: string;
       waiting?: Omit<Path, 'destinationMac'>;
       neighbour?: PathNeighbour;
       viaHost?: undefined;
+      /** See LocalTrouble. */
+      isDropped?: boolean;
       /** `explain` may know a better reason. */
       unexplained?: boolean;
     };
@@ -71,7 +95,7 @@ export function routeQuery({ remote, local, dev }: Target): RouteQuery {
 
 /** `route` is the answer to `routeQuery(target)`. */
 export function findPath(target: Target, route: Route | CommandFailed, snapshot: Snapshot): Lookup {
-  const { remote, local, dev, viaHost = false } = target;
+  const { remote, local, dev, viaHost = false, ifLocal } = target;
   if (dev !== undefined) {
     const trouble = linkTrouble(dev, snapshot.links.get(dev), viaHost);
     if (trouble) return { reason: trouble };
@@ -80,8 +104,7 @@ export function findPath(target: Target, route: Route | CommandFailed, snapshot:
     const unexplained = dev !== undefined || local !== undefined;
     return { reason: noRoute(`no route to ${remote}`, route), unexplained };
   }
-  if (viaHost && route.type === 'local' && remote !== local) return { viaHost };
-  if (route.type === 'local') return { reason: `${remote} is an address of this machine` };
+  if (route.type === 'local') return ifLocal ?? { viaHost: true };
   if (route.type === 'broadcast') return { reason: `${remote} is a broadcast address on ${route.dev}` };
   if (dev !== undefined && route.dev !== dev) return { reason: otherLink(remote, route.dev, dev) };
   const link = snapshot.links.get(route.dev);

@@ -22,7 +22,8 @@ const LONGEST_REST = 400;
 export interface Publisher {
   /** `path` undefined: the host's stack finds it (Target.viaHost); `mtu` is the path's as far as it is known, else 0. */
   publish(index: number, path: Path | undefined, mtu: number): void;
-  unresolve(index: number, reason: string): void;
+  /** `isDropped`: nothing may be sent there; otherwise the host's stack may find a way meanwhile. */
+  unresolve(index: number, reason: string, isDropped: boolean): void;
 }
 
 export interface ResolverOptions {
@@ -43,6 +44,8 @@ interface NextHop {
   mtu: number;
   /** The reason is a neighbour that did not answer. */
   isSilent: boolean;
+  /** It is this machine, to which the host's stack delivers. */
+  isLocal: boolean;
 }
 
 /**
@@ -76,8 +79,10 @@ export class Resolver {
 
   /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */
   add(index: number, target: Target): void {
-    const key = `${target.remote} ${target.local ?? ''} ${target.dev ?? ''} ${target.viaHost ?? false}`;
-    this.#nextHops.set(index, { target, key, path: undefined, reason: undefined, mtu: 0, isSilent: false });
+    const { remote, local = '', dev = '', viaHost = false, ifLocal } = target;
+    const key = `${remote} ${local} ${dev} ${viaHost} ${ifLocal?.reason}`;
+    const unknown = { path: undefined, reason: undefined, mtu: 0, isSilent: false, isLocal: false };
+    this.#nextHops.set(index, { target, key, ...unknown });
     // Routes of targets that are known already are kept.
     this.#trigger(['neigh']);
   }
@@ -116,9 +121,9 @@ export class Resolver {
   /** Why next hops are unresolved, by index. */
   reasons(): Map<number, string> {
     const reasons = new Map<number, string>();
-    for (const [index, { path, reason, target }] of this.#nextHops) {
+    for (const [index, { path, reason, target, isLocal }] of this.#nextHops) {
       if (reason !== undefined) reasons.set(index, reason);
-      else if (!path && !target.viaHost) reasons.set(index, 'not looked up yet');
+      else if (!path && !target.viaHost && !isLocal) reasons.set(index, 'not looked up yet');
     }
     return reasons;
   }
@@ -216,8 +221,16 @@ export class Resolver {
   }
 
   #handOn(index: number, nextHop: NextHop, lookup: Lookup): void {
+    const wasLocal = nextHop.isLocal;
+    nextHop.isLocal = lookup.viaHost === true;
     if (nextHop.target.viaHost) {
       this.#handOnViaHost(index, nextHop, lookup);
+      return;
+    }
+    if (nextHop.isLocal) {
+      if (wasLocal) return;
+      nextHop.path = nextHop.reason = undefined;
+      this.#publisher.publish(index, undefined, 0);
       return;
     }
     const path = this.#limited(lookup.path ?? carryOn(nextHop.path, lookup));
@@ -229,7 +242,7 @@ export class Resolver {
     } else if (lookup.reason !== nextHop.reason) {
       nextHop.path = undefined;
       nextHop.reason = lookup.reason;
-      this.#publisher.unresolve(index, lookup.reason!);
+      this.#publisher.unresolve(index, lookup.reason!, lookup.isDropped ?? false);
     }
   }
 
@@ -244,7 +257,7 @@ export class Resolver {
     nextHop.reason = now;
     nextHop.mtu = mtu;
     if (now === undefined) this.#publisher.publish(index, undefined, mtu);
-    else this.#publisher.unresolve(index, now);
+    else this.#publisher.unresolve(index, now, lookup.isDropped ?? false);
   }
 
   #limited(path: Path | undefined): Path | undefined {

@@ -35,7 +35,6 @@ export const L3MISS = 1 << 9;
 export const VTEP_KNOWN = 1 << 10;
 export const VTEP_STRICT = 1 << 11;
 export const GBP = 1 << 12;
-export const LOCALBYPASS = 1 << 13;
 
 export const MAX_DEVICES = 256;
 

@@ -40,7 +40,8 @@ export const DROPS = [
   {
     name: 'tx_unresolved',
     direction: 'tx',
-    meaning: "The remote VTEP's next hop is not known: no route, or its neighbour does not answer.",
+    meaning:
+      "The remote VTEP's next hop is not known: no route, or its neighbour does not answer; or it is this host, and no device takes the packets.",
     advice: "See 'uvxlan link show -d' for the reason, then 'ip route get VTEP' and 'ip neigh'.",
   },
   {

@@ -184,6 +184,11 @@ export class NextHops {
     });
   }
 
+  /** Frames to it are dropped from now on. Nothing happens when the next hop has been released meanwhile. */
+  withhold(index: number): void {
+    if (this.#references[index]) this.#setState(index, UNRESOLVED);
+  }
+
   /** What takes whole frames there; undefined when it is not in use, or is not resolved. */
   resolved(index: number): Template | undefined {
     const at = index * RECORD;

@@ -364,6 +364,11 @@ export class FdbWriter {
     this.nextHops.publish(index, template, state);
   }
 
+  /** See NextHops.withhold(). */
+  withhold(index: number): void {
+    this.nextHops.withhold(index);
+  }
+
   /** Where the entry's frames go. */
   #hops(cell: number): NextHopKey[] {
     const destination = this.table.destination(cell);

@@ -105,7 +105,14 @@ test('what keeps packets from leaving has a reason', () => {
       'no route to 192.0.2.2 (RTNETLINK answers: Invalid argument)',
       [TARGET, new CommandFailed('ip', 'RTNETLINK answers: Invalid argument'), snapshot()],
     ],
-    ['192.0.2.2 is an address of this machine', [TARGET, route({ type: 'local', dev: 'lo' }), snapshot()]],
+    [
+      '192.0.2.2 is ours',
+      [
+        { ...TARGET, ifLocal: { reason: '192.0.2.2 is ours', isDropped: true } },
+        route({ type: 'local', dev: 'lo' }),
+        snapshot(),
+      ],
+    ],
     ['192.0.2.2 is a broadcast address on eth0', [TARGET, route({ type: 'broadcast' }), snapshot()]],
     ['the route to 192.0.2.2 goes through eth1, not through eth0', [TARGET, route({ dev: 'eth1' }), snapshot()]],
     ['there is no device eth0', [TARGET, UNREACHABLE, snapshot([], [])]],
@@ -140,15 +147,14 @@ test('a multicast group needs no neighbour: its MAC has the low 23 bits (RFC 111
 test('of what the host sends itself, only what keeps it from that matters', () => {
   const target = { ...TARGET, viaHost: true };
   const tun = link('eth0', { type: 'none', mac: undefined });
+  const ours = { reason: '192.0.2.2 is ours', isDropped: true };
   const cases: [object, Parameters<typeof findPath>][] = [
     [{ viaHost: true }, [target, route(), snapshot([], [tun])]],
     [{ viaHost: true }, [target, route(), snapshot([neighbour('NOARP')], [link('eth0', { noarp: true })])]],
     [{ viaHost: true }, [{ ...target, remote: 'ff02::1' }, route({ type: 'multicast' }), snapshot()]],
     [{ viaHost: true }, [target, route({ type: 'local', dev: 'lo' }), snapshot()]],
-    [
-      { reason: '192.0.2.1 is an address of this machine' },
-      [{ ...target, remote: '192.0.2.1' }, route({ type: 'local', dev: 'lo' }), snapshot()],
-    ],
+    [{ viaHost: true }, [TARGET, route({ type: 'local', dev: 'lo' }), snapshot()]],
+    [ours, [{ ...target, ifLocal: ours }, route({ type: 'local', dev: 'lo' }), snapshot()]],
     [{ reason: 'eth0 is down' }, [target, UNREACHABLE, snapshot([], [link('eth0', { up: false })])]],
     [{ reason: 'no route to 192.0.2.2', unexplained: true }, [target, UNREACHABLE, snapshot()]],
   ];

@@ -98,7 +98,7 @@ test('says why a next hop is not resolved', { skip }, async (t) => {
   const expected: [string, Parameters<Resolver['add']>[1]][] = [
     ['192.0.2.9 does not answer ARP on eth0', { remote: '192.0.2.9', ...LOCAL }],
     ['no route to 198.18.0.1', { remote: '198.18.0.1' }],
-    ['192.0.2.1 is an address of this machine', { remote: '192.0.2.1', ...LOCAL }],
+    ['192.0.2.1 is ours', { remote: '192.0.2.1', ...LOCAL, ifLocal: { reason: '192.0.2.1 is ours', isDropped: true } }],
     ['192.0.2.255 is a broadcast address on eth0', { remote: '192.0.2.255', ...LOCAL }],
     [
       "local address 192.0.2.77 is not one of this machine's",
