@@ -14,6 +14,7 @@ export interface Options {
   statistics?: true;
   batch?: string;
   config?: string;
+  lesson?: string;
   metrics?: string;
   outer?: string;
   web?: string;
@@ -42,6 +43,7 @@ const WITH_VALUE: Record<string, keyof Options> = {
   b: 'batch',
   batch: 'batch',
   config: 'config',
+  lesson: 'lesson',
   metrics: 'metrics',
   outer: 'outer',
   w: 'write',

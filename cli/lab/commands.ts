@@ -33,6 +33,7 @@ export function commandsText(left: Node, right: Node): string {
       `${node} ${program} fdb del ${entry}`,
       `${node} ${program} fdb append ${entry}`,
     ],
+    ['Eight short lessons, each in a lab of its own, with a question at its end', `${program} lab --lesson 1`],
   );
   return commands.map(([what, ...lines]) => [`  ${what}`, ...lines.map((line) => `    ${line}`)].join('\n')).join('\n');
 }

@@ -12,6 +12,8 @@ const PACKAGES: Record<string, string> = {
   mount: 'mount',
   iperf3: 'iperf3',
   tcpdump: 'tcpdump',
+  nstat: 'iproute2',
+  ss: 'iproute2',
   'ovsdb-server': 'openvswitch-switch',
   'ovs-vswitchd': 'openvswitch-switch',
   'ovs-vsctl': 'openvswitch-switch',

@@ -5,6 +5,8 @@ import { packetText } from '../explain/text.ts';
 import { bold, complain, print } from '../output.ts';
 import { capturePing } from './capture.ts';
 import { commandsText } from './commands.ts';
+import type { Lesson } from './lesson.ts';
+import { askReader, runLesson } from './lesson-run.ts';
 import { bulkTransfer, iperf3, ping } from './measure.ts';
 import { sweep } from './namespace.ts';
 import type { Network } from './network.ts';
@@ -36,11 +38,22 @@ const COUNTING = `\
   The kernel counts a frame's bytes without the 14 of its Ethernet header.`;
 
 /** Returns the exit status; with `stay` when a signal has come. `web`: where the page is served then. */
-export async function runLab(stay: boolean, web: { readonly address: string; readonly port: number }): Promise<number> {
-  const lab = new Lab();
-  try {
+export function runLab(stay: boolean, web: { readonly address: string; readonly port: number }): Promise<number> {
+  return inLab(async (lab) => {
     await lab.show();
     if (stay) await lab.stay(web);
+  });
+}
+
+/** A lesson instead of the tour. Returns the exit status. */
+export function teachLesson(lesson: Lesson): Promise<number> {
+  return inLab((lab) => lab.teach(lesson));
+}
+
+async function inLab(work: (lab: Lab) => Promise<void>): Promise<number> {
+  const lab = new Lab();
+  try {
+    await work(lab);
     return 0;
   } catch (error) {
     // It may have been Ctrl-C, which ends the commands that run, too: its handler, which is next, ends the lab then.
@@ -73,6 +86,20 @@ class Lab {
     print(`\n${bold(`What ${left.vtep.device} has counted`)}\n${await seenText([left, right])}`);
     print(COUNTING);
     print(`\n${bold(`One of the pings on right's eth0, ${packet.length} bytes`)}\n${packetText(dissect(packet))}`);
+  }
+
+  /** Throws when the lab does not work, or not as the lesson says. */
+  async teach(lesson: Lesson): Promise<void> {
+    print(`${DRAWING}\n`);
+    const [, right] = await this.#build();
+    if (runsUvxlan(right)) throw new Error("the lessons want the kernel's VXLAN on the right node");
+    print('');
+    const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+    await runLesson(lesson, {
+      host: (place) => this.#network!.host(place),
+      print,
+      ask: isTerminal ? askReader : async () => undefined,
+    });
   }
 
   /** Stays until a signal; throws when a daemon ends. */
