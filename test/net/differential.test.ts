@@ -195,7 +195,7 @@ async function sameOut(t: TestContext, sides: Sides): Promise<void> {
     KINDS.map(async (kind) => {
       const { host, peer } = sides[kind];
       const capture = await Capture.start(peer, 'eth0', `udp dst port ${PORT} or ${ZERO_PORT}`, 1600);
-      for (const device of DEVICES) await sendFrames(host, nameOf(device), frames);
+      await sendFrames(host, DEVICES.map(nameOf), frames);
       const seen = new Map(DEVICES.map(({ vni }): [number, string[]] => [vni, []]));
       for (const bytes of await packetsOf(await capture.stop())) {
         const { vni, inner } = decapsulate(

@@ -1,5 +1,5 @@
 // Raw Ethernet frames on a device, as processes:
-//   node frames.js send INDEX             sends the frames of standard input ("HEX" or "HEX COUNT", one a line); prints "sent N"
+//   node frames.js send INDEX...          sends the frames of standard input ("HEX" or "HEX COUNT", one a line) on each device; prints "sent N"
 //   node frames.js receive INDEX TYPE     prints "listening", then each received frame of that ethertype as a line of HEX
 // INDEX is the device's, as `ip link` shows it. What the device has no room for counts as sent: it was offered.
 
@@ -20,10 +20,12 @@ function openSocket(index: number, etherType: number): number {
   return fd;
 }
 
-function send(index: number): void {
+const input = process.argv[2] === 'send' ? readFileSync(0, 'utf8').trim().split('\n') : [];
+
+function send(index: number): number {
   const fd = openSocket(index, 0);
   let sent = 0;
-  for (const line of readFileSync(0, 'utf8').trim().split('\n')) {
+  for (const line of input) {
     const [hex, count = '1'] = line.split(' ');
     const frame = Buffer.from(hex!, 'hex');
     const address = libc.addressOf(frame);
@@ -33,7 +35,7 @@ function send(index: number): void {
       sent++;
     }
   }
-  console.log(`sent ${sent}`);
+  return sent;
 }
 
 function receive(index: number, etherType: number): void {
@@ -47,6 +49,6 @@ function receive(index: number, etherType: number): void {
   }
 }
 
-const [role, index, etherType] = process.argv.slice(2);
-if (role === 'receive') receive(Number(index), Number(etherType));
-else send(Number(index));
+const [role, ...numbers] = process.argv.slice(2);
+if (role === 'receive') receive(Number(numbers[0]), Number(numbers[1]));
+else console.log(`sent ${numbers.map(Number).reduce((sent, index) => sent + send(index), 0)}`);

@@ -45,18 +45,22 @@ interface Packet {
   mark: number;
 }
 
-/** Sends packets from forged senders to a VTEP, one after the other. */
-async function forge(peers: Host, to: Vtep, packets: readonly Packet[]): Promise<void> {
+/** Sends packets from forged senders to each of the VTEPs, one after the other. */
+async function forge(peers: Host, vteps: readonly Vtep[], packets: readonly Packet[]): Promise<void> {
+  const frames = vteps.flatMap((vtep) => forged(peers, vtep, packets));
+  await sendFrames(peers, 'eth0', frames);
+}
+
+function forged(peers: Host, to: Vtep, packets: readonly Packet[]): Uint8Array[] {
   const [{ address }] = to.host.ipJson<{ address: string }[]>('link show dev eth0');
   const [{ address: own }] = peers.ipJson<{ address: string }[]>('link show dev eth0');
-  const frames = packets.map(({ vtep, from, mark }) => {
+  return packets.map(({ vtep, from, mark }) => {
     const source = typeof from === 'string' ? from : mac(from);
     const inner = frame('ff:ff:ff:ff:ff:ff', source, TYPE, Buffer.alloc(50, mark));
     const payload = Buffer.concat([Buffer.from([8, 0, 0, 0, 0, 0, VNI, 0]), inner]);
     const packet = udpPacket({ source: `192.0.2.${vtep}`, destination: to.local, ports: [50_000, 8472], payload });
     return frame(address!, own!, '0800', packet);
   });
-  await sendFrames(peers, 'eth0', frames);
 }
 
 /** The FDB without the port and names that do not matter here, sorted. */
@@ -122,10 +126,8 @@ for (const uplink of UPLINKS) {
       return monitor.stdout.includes('deleted');
     });
     for (const [what, commands, packets] of STEPS) {
-      for (const vtep of vteps) {
-        for (const command of commands) await vtep.fdb(command);
-        await forge(peers, vtep, packets);
-      }
+      for (const vtep of vteps) for (const command of commands) await vtep.fdb(command);
+      await forge(peers, vteps, packets);
       const expected = await kernelFdb(kernel);
       let actual: string[] = [];
       await eventually(what, async () => {
@@ -134,9 +136,9 @@ for (const uplink of UPLINKS) {
       }).catch(() => assert.deepEqual(actual, expected, what));
     }
     // One that both take, so that what came before it is there.
-    for (const [index, vtep] of vteps.entries()) {
-      await forge(peers, vtep, [{ vtep: 31, from: 0x12, mark: 0xff }]);
-      await eventually('the last frame', () => listeners[index]!.received.some((hex) => hex.endsWith('ff')));
+    await forge(peers, vteps, [{ vtep: 31, from: 0x12, mark: 0xff }]);
+    for (const listener of listeners) {
+      await eventually('the last frame', () => listener.received.some((hex) => hex.endsWith('ff')));
     }
     // Senders may be different workers'.
     const [theirs, own] = listeners.map(({ received }) => received.toSorted());
@@ -177,10 +179,10 @@ test('vtep-filter keeps strangers out, and shows them', options, async (t) => {
     { vtep: 11, from: 0x12, mark: 2 },
     { vtep: 12, from: 0x12, mark: 3 },
   ];
-  await forge(peers, ours, packets);
+  await forge(peers, [ours], packets);
   assert.deepEqual((await listener.atLeast(2)).map((hex) => hex.slice(-2)).sort(), ['02', '03']);
   await uvxlan(ours.host, 'link set flannel.1 type vxlan vtep-filter strict');
-  await forge(peers, ours, packets);
+  await forge(peers, [ours], packets);
   assert.deepEqual((await listener.atLeast(3)).map((hex) => hex.slice(-2)).sort(), ['02', '03', '03']);
   const records = await restingStats(ours.host);
   assertBalanced(records);

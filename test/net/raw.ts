@@ -21,10 +21,17 @@ export interface Datagram {
   payload: Uint8Array;
 }
 
-/** Sends each frame `count` times on a device, the Ethernet header included. Without pause: more may be sent than fits. */
-export async function sendFrames(host: Host, device: string, frames: readonly Uint8Array[], count = 1): Promise<void> {
+/** Sends each frame `count` times on a device, or on one after the other, the Ethernet header included. Without pause: more may be sent than fits. */
+export async function sendFrames(
+  host: Host,
+  devices: string | readonly string[],
+  frames: readonly Uint8Array[],
+  count = 1,
+): Promise<void> {
   const input = frames.map((frame) => `${Buffer.from(frame).toString('hex')} ${count}\n`).join('');
-  await host.run([process.execPath, FRAMES, 'send', ifindex(host, device)], { input });
+  await host.run([process.execPath, FRAMES, 'send', ...[devices].flat().map((device) => ifindex(host, device))], {
+    input,
+  });
 }
 
 /** Sends datagrams to an IPv4 address, in order; waits for room rather than to drop one. */
