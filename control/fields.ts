@@ -107,8 +107,8 @@ export type Fields<T> = { readonly [K in keyof T]: (text: string) => T[K] };
 export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   name: interfaceName,
   id: integer(0, 0xffffff),
-  local: unicastAddress,
-  remote: unicastAddress,
+  local: givenAddress,
+  remote: givenAddress,
   group: multicastAddress,
   dev: interfaceName,
   dstport: (text) => port(text) || DEFAULT_PORT,
@@ -244,6 +244,11 @@ function unicastAddress(text: string): string {
   const bytes = ipAddress(text);
   if (isMulticast(bytes) || isUnspecified(bytes)) throw new WrongValue(text, 'is not the unicast address of a host');
   return formatIp(bytes);
+}
+
+/** `any`, 0.0.0.0 and :: are iproute2's words for none. */
+function givenAddress(text: string): string | null {
+  return text === 'any' || isUnspecified(ipAddress(text)) ? null : unicastAddress(text);
 }
 
 function multicastAddress(text: string): string {

@@ -71,6 +71,9 @@ const GOOD_DEVICES: [string, object][] = [
   ['flannel.1 id 1 vtep-filter strict', { 'vtep-filter': 'strict' }],
   ['flannel.1 address 02:AB:00:00:00:01 mtu 1400 id 1', { address: '02:ab:00:00:00:01', mtu: 1400 }],
   ['flannel.1 id 1 local 2001:DB8:0::1 remote 2001:db8::2', { local: '2001:db8::1', remote: '2001:db8::2' }],
+  ['flannel.1 id 1 local any remote 0.0.0.0', {}],
+  ['flannel.1 id 1 local :: remote any', {}],
+  ['flannel.1 id 1 nolocalbypass', { localbypass: false }],
   ['flannel.1 id 1 persist', { persist: true }],
   ['flannel.1 id 1 uplink redirect workers 3', { uplink: 'redirect', workers: 3 }],
   ['abcdefghijklmno id 1', { name: 'abcdefghijklmno' }],
@@ -101,10 +104,6 @@ const BAD_DEVICES: [string, string][] = [
   [
     'v1 id 5 local 224.0.0.1',
     'argument "224.0.0.1" is wrong: invalid local address, it is not the unicast address of a host',
-  ],
-  [
-    'v1 id 5 remote 0.0.0.0',
-    'argument "0.0.0.0" is wrong: invalid remote address, it is not the unicast address of a host',
   ],
   [
     'v1 id 5 remote ff02::1',
