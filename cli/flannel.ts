@@ -1,4 +1,4 @@
-import { UPLINKS, VTEP_FILTERS } from '../control/fields.ts';
+import { OFFLOAD_CHOICES, UPLINKS, VTEP_FILTERS } from '../control/fields.ts';
 import { Flags, flagsHelp } from '../control/flannel/flags.ts';
 import { UsageError } from '../control/words.ts';
 import { parseIpv4, parseIpv6 } from '../wire/address.ts';
@@ -16,6 +16,11 @@ export async function run(args: string[]): Promise<number> {
   const flags = new Flags(args, process.env);
   for (const note of flags.notes) complain(note);
   if (flags.flag('cleanup')) return cleanUp(flags.text('subnet-file'));
+  const filter = choice(flags, 'vtep-filter', VTEP_FILTERS);
+  const offload = choice(flags, 'offload', OFFLOAD_CHOICES);
+  if (filter === 'strict' && offload === 'require') {
+    throw new UsageError('--offload require: with --vtep-filter strict workers look at each packet that is received');
+  }
   const options = {
     interface: {
       iface: flags.list('iface'),
@@ -34,7 +39,8 @@ export async function run(args: string[]): Promise<number> {
     forwardRules: flags.flag('iptables-forward-rules'),
     device: {
       uplink: choice(flags, 'uplink', UPLINKS),
-      'vtep-filter': choice(flags, 'vtep-filter', VTEP_FILTERS),
+      'vtep-filter': filter,
+      offload,
     },
     without: [],
     log: (line: string) => print(`uvxlan: ${line}`),
@@ -79,7 +85,7 @@ function address(
 }
 
 /** Throws UsageError when the flag has none of these. */
-function choice<T extends string>(flags: Flags, name: 'uplink' | 'vtep-filter', choices: readonly T[]): T {
+function choice<T extends string>(flags: Flags, name: 'uplink' | 'vtep-filter' | 'offload', choices: readonly T[]): T {
   const text = flags.text(name);
   const found = choices.find((each) => each === text);
   if (found === undefined) throw new UsageError(`--${name} ${text} is not one of ${choices.join(', ')}`);

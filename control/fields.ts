@@ -13,7 +13,7 @@ const DF_CHOICES = ['unset', 'set', 'inherit'] as const;
 /** The kernel's variant of RFC 6040 (INET_ECN_encapsulate), or the RFC's own normal mode. */
 const ECN_CHOICES = ['linux', 'rfc6040'] as const;
 const PROFILES = ['linux', 'rfc7348'] as const;
-const OFFLOAD_CHOICES = ['off', 'auto', 'require'] as const;
+export const OFFLOAD_CHOICES = ['off', 'auto', 'require'] as const;
 export const VTEP_FILTERS = ['off', 'known', 'strict'] as const;
 
 const FDB_FLAGS: readonly FdbFlag[] = ['router', 'extern_learn'];

@@ -97,6 +97,11 @@ export const FLAGS = {
     usual: 'known',
     help: 'whose packets are taken: off, known (nodes), strict (and with their own MAC and pod subnet)',
   },
+  offload: {
+    value: 'MODE',
+    usual: 'auto',
+    help: 'whether the kernel carries known flows: off, auto (where it can), require; see docs/offload.md',
+  },
   cleanup: { value: '', usual: 'false', help: 'remove all that the agent keeps on this host, and end' },
 } as const satisfies Record<string, Flag>;
 

@@ -3,6 +3,7 @@ import { parsePrefix } from '../../wire/prefix.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
 import { Daemon } from '../daemon.ts';
 import type { DeviceConfig } from '../fields.ts';
+import { offloadObstacle } from '../offload/probe.ts';
 import type { FdbArguments } from '../protocol.ts';
 import { completeDevice } from '../words.ts';
 import type { Backend, Overlay, Wish } from './backend.ts';
@@ -30,6 +31,7 @@ export class Vxlan implements Backend {
   readonly #conf: VxlanBackend;
   readonly #options: VxlanOptions;
   #daemon: Daemon | undefined;
+  #offload: Partial<DeviceConfig> = {};
   /** The devices as they were asked for last, by name. */
   readonly #configs = new Map<string, DeviceConfig>();
   /** The entries that were made here, MAC to VTEP, by device. Others in the FDB are somebody else's. */
@@ -115,7 +117,20 @@ export class Vxlan implements Backend {
       throw error;
     }
     this.#daemon = daemon;
+    this.#offload = this.#offloadFields();
     return daemon;
+  }
+
+  /** What makes it possible that the kernel carries known flows: no outer UDP checksums, which flannel's own device does without over IPv4. */
+  #offloadFields(): Partial<DeviceConfig> {
+    const { device, log } = this.#options;
+    if (device.offload === 'require') return { udpcsum: false, udp6zerocsumtx: true, udp6zerocsumrx: true };
+    if (device.offload !== 'auto') return {};
+    const obstacle = offloadObstacle();
+    // The kernel's device drops IPv6 packets without a checksum, unless told otherwise.
+    if (obstacle === undefined) return { udpcsum: false };
+    log(`known flows are not offloaded to the kernel: ${obstacle}`);
+    return { offload: 'off' };
   }
 
   #wanted({ external, own }: Wish): DeviceConfig[] {
@@ -125,6 +140,7 @@ export class Vxlan implements Backend {
       if (!share || !this.overlays[family]) return [];
       return completeDevice({
         ...this.#options.device,
+        ...this.#offload,
         name: vxlanDeviceName(family, vni),
         id: vni,
         dstport: port,

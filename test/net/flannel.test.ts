@@ -9,6 +9,7 @@ import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { MAIN, uvxlan } from '../../cli/lab/vtep.ts';
 import type { LinkRecord } from '../../control/protocol.ts';
+import { lackingBpf } from '../system/bpf/requirement.ts';
 import { Cluster, EAST, introduceToKernel, MID, reaches, WEST, WORLD } from './cluster.ts';
 import { Stream } from './live.ts';
 import { lacking } from './requirements.ts';
@@ -234,7 +235,7 @@ test(
     cluster.kernelNode(MID);
     const agent = await cluster.agent(EAST);
     const east = cluster.host('east');
-    await cluster.agent(WEST);
+    await cluster.agent(WEST, ['--offload', 'off']);
     await cluster.addPod(EAST, 'east-pod');
     const midPod = await cluster.addPod(MID, 'mid-pod');
     const westPod = await cluster.addPod(WEST, 'west-pod');
@@ -244,6 +245,15 @@ test(
     await reaches(pod, midPod);
     await reaches(pod, westPod);
     await reaches(pod, WORLD);
+    // One side offloads what it can, the other one nothing.
+    const said = lackingBpf()
+      ? /not offloaded to the kernel: /
+      : /flannel\.1: known flows are offloaded to the kernel$/m;
+    assert.match(agent.output, said);
+    if (!lackingBpf()) {
+      const [device] = await stats(east);
+      assert.ok((device!.tx.offloaded ?? 0) > 0, 'the ping to the third node');
+    }
 
     const table = east.exec('nft -s list table ip flannel-ipv4');
     assert.match(table, /ip saddr 10\.244\.0\.0\/16 ip daddr != 224\.0\.0\.0\/4 masquerade fully-random/);
