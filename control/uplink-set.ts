@@ -93,9 +93,11 @@ export class UplinkSet {
 
   /** Closes all, when no worker uses any; throws what went wrong afterwards. */
   async closeAll(): Promise<void> {
-    const closed = await Promise.allSettled([...this.#uplinks.values()].map((uplink) => uplink.close()));
+    const failures: unknown[] = [];
+    // One after the other: those on one NIC share its clsact qdisc, which the last one removes.
+    for (const uplink of this.#uplinks.values()) await uplink.close().catch((error) => failures.push(error));
     this.#uplinks.clear();
-    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+    if (failures.length > 0) throw failures[0];
   }
 
   async #open(key: string, wish: UplinkWish): Promise<Uplink> {

@@ -162,7 +162,9 @@ test('without TCX, filters and qdiscs that somebody removes are put back', optio
     /tc filters of uplink redirect on eth0 were removed by somebody, and are there again/,
   );
   assertBalanced(await restingStats(left.host));
-  assert.deepEqual(await left.daemon.stop('SIGTERM', 2_000), { status: 0, signal: null });
+  // Another uplink, which shares the NIC's qdisc.
+  await uvxlan(left.host, 'link add vx2 type vxlan id 2 local 192.0.2.1 dev eth0 dstport 8473 uplink redirect');
+  assert.deepEqual(await left.daemon.stop('SIGTERM', 4_000), { status: 0, signal: null });
   assert.deepEqual(traces(left.host), UNTOUCHED);
 });
 
