@@ -52,7 +52,8 @@ export async function runLesson(lesson: Lesson, stage: Stage): Promise<void> {
   const fault = answerFault(lesson.answer, output);
   if (fault !== undefined) throw new Error(`${lesson.title}: ${fault}`);
   if (answer === undefined) stage.print(`The answer is ${value}, as was just seen.`);
-  else if (answer === value) stage.print(green(`Your answer, ${answer}, is right.`));
+  // "1450 bytes" is as right as "1450", and "2." as "2".
+  else if (/\w+/.exec(answer)?.[0] === value) stage.print(green(`Your answer, ${answer}, is right.`));
   else stage.print(yellow(`Your answer was "${answer}"; it is ${value}: what was just printed shows it.`));
 }
 

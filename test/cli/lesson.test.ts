@@ -141,6 +141,7 @@ test('in the lab', { skip: lacking(...REQUIREMENTS), timeout: 180_000 }, async (
     };
     assert.match(await asked(LESSON), /\n {2}left\$ echo a x b\n {2}left\$ echo c\n {4}a x b\n {4}c\n/);
     assert.match(await asked(LESSON), /The answer is 3, as was just seen\.\n$/);
+    assert.match(await asked(LESSON, '3 of them'), /Your answer, 3 of them, is right\.\n$/);
     assert.match(await asked(LESSON, '4'), /Your answer was "4"; it is 3: what was just printed shows it\.\n$/);
     await assert.rejects(asked(LESSON.replace('a ... b', 'b a')), /on left: "b a" was expected$/);
     await assert.rejects(asked(LESSON.replace('\nfalse', '\ntrue')), /on right-pod: status 0, but it had to fail$/);
