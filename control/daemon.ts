@@ -600,7 +600,7 @@ export class Daemon implements DaemonHandlers {
     if (!device.mac()) return this.#dropDeleted(device.index);
     const renamed = device.followName();
     this.#tellMac(device);
-    this.#followUp(device, links);
+    this.#followFlags(device, links);
     await this.#tellBridge(device, links);
     const { config, place } = device;
     const nic = place.nic && findNic(place.nic, links);
@@ -613,10 +613,14 @@ export class Daemon implements DaemonHandlers {
     else this.#offload.update(device); // another MAC, or another namespace
   }
 
-  #followUp(device: VxlanDevice, links: readonly Link[]): void {
-    const up = links.find(({ name }) => name === device.name)?.up ?? device.isUp; // in another namespace it is not to be seen
-    if (device.isUp && !up) this.#forwarding.down(device);
-    device.isUp = up;
+  #followFlags(device: VxlanDevice, links: readonly Link[]): void {
+    const link = links.find(({ name }) => name === device.name);
+    if (!link) return; // in another namespace it is not to be seen
+    if (device.isUp && !link.up) this.#forwarding.down(device);
+    device.isUp = link.up;
+    if (device.noArp === link.noarp) return;
+    device.noArp = link.noarp;
+    this.#tellOptions(device);
   }
 
   /** A VTEP address that nobody gave is the host's to change. */
@@ -637,8 +641,8 @@ export class Daemon implements DaemonHandlers {
     if (mac) this.#pool.setMac(device.index, macHigh(mac, 0), macLow(mac, 0));
   }
 
-  #tellOptions({ index, config, place }: VxlanDevice): void {
-    this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local)));
+  #tellOptions({ index, config, place, noArp }: VxlanDevice): void {
+    this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local), noArp));
     this.#neighbourFollower.changed();
   }
 

@@ -7,6 +7,7 @@ import {
   L3MISS,
   LEARNING,
   NEIGH_SUPPRESS,
+  NOARP,
   PROXY,
   RSC,
   TOS_INHERIT,
@@ -81,8 +82,8 @@ export function defaultDestination({ remote, group }: DeviceConfig): string | nu
   return remote ?? group;
 }
 
-/** A device's record from DEVICE_FLAGS on; `defaultTtl` is the host's. */
-export function optionWords(config: DeviceConfig, defaultTtl: number): number[] {
+/** A device's record from DEVICE_FLAGS on; `defaultTtl` is the host's, `noArp` the TAP's `arp off`. */
+export function optionWords(config: DeviceConfig, defaultTtl: number, noArp = false): number[] {
   const filter = config['vtep-filter'];
   const options: [boolean, number][] = [
     [config.ttl === 'inherit', TTL_INHERIT],
@@ -98,6 +99,7 @@ export function optionWords(config: DeviceConfig, defaultTtl: number): number[] 
     [filter !== 'off', VTEP_KNOWN],
     [filter === 'strict', VTEP_STRICT],
     [config.gbp, GBP],
+    [noArp, NOARP],
   ];
   const flags = options.reduce((bits, [isOn, bit]) => (isOn ? bits | bit : bits), 0);
   const reserved = BigInt(config.reserved_bits);

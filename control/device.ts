@@ -61,6 +61,8 @@ export class VxlanDevice {
   master: string | undefined;
   /** `ip link set NAME up`, when the host was read last. */
   isUp = true;
+  /** `ip link set NAME arp off`, likewise. */
+  noArp = false;
   /** The MTU that we gave it last. Another one was set by somebody, and stays. */
   #mtu: number;
   readonly #tap: TapDevice;

@@ -35,6 +35,8 @@ export const L3MISS = 1 << 9;
 export const VTEP_KNOWN = 1 << 10;
 export const VTEP_STRICT = 1 << 11;
 export const GBP = 1 << 12;
+/** The TAP has `arp off` (IFF_NOARP): `proxy` answers no ARP. */
+export const NOARP = 1 << 13;
 
 export const MAX_DEVICES = 256;
 

@@ -53,7 +53,7 @@ import {
   writeAdvertisement,
 } from '../wire/nd.ts';
 import { COUNTER } from './counters.ts';
-import { type Device, L3MISS, PROXY } from './device.ts';
+import { type Device, L3MISS, NOARP, PROXY } from './device.ts';
 import type { PacketMemory } from './memory.ts';
 import type { Reply } from './reply.ts';
 import { REPORT_L3MISS, type ReportWriter } from './reports.ts';
@@ -108,6 +108,7 @@ export class Suppressor {
 
   #proxyArp(arp: number, room: number, device: Device, flags: number): boolean {
     const { u8 } = this.#memory;
+    if ((flags & NOARP) !== 0) return this.#drop(device);
     if (!arpIsIpv4(u8, arp, room) || get16(u8, arp + ARP_OPERATION) !== ARP_REQUEST) return this.#drop(device);
     const hardware = get16(u8, arp + ARP_HARDWARE);
     if ((hardware !== ARP_ETHERNET && hardware !== ARP_IEEE802) || isNoHost(u8[arp + ARP_TARGET_IP])) {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Events } from '../../control/events.ts';
 import { takeMiss } from '../../control/misses.ts';
-import { L2MISS, L3MISS, NEIGH_SUPPRESS, PROXY, RSC } from '../../dataplane/device.ts';
+import { L2MISS, L3MISS, NEIGH_SUPPRESS, NOARP, PROXY, RSC } from '../../dataplane/device.ts';
 import { REPORT_DEVICE, ReportReader } from '../../dataplane/reports.ts';
 import { IS_OWN, IS_ROUTER, NUD_PERMANENT, NUD_REACHABLE, NUD_STALE, OF_BRIDGE } from '../../fdb/neighbors.ts';
 import { ROUTER, STATE_BITS } from '../../fdb/state.ts';
@@ -87,6 +87,12 @@ test('proxy answers for what is known for certain, and sends no ARP and no solic
   assert.equal(proxy.exchange(nd(ip6(KNOWN), { type: 136 })), 'sent', 'advertisements are not its business');
   assert.equal(proxy.exchange(nd(ip6(KNOWN), { type: 133 })), 'sent');
   proxy.node.taps[0].take();
+});
+
+test('with arp off on the TAP, proxy answers no ARP, and solicitations all the same', () => {
+  const { exchange } = create(PROXY | NOARP);
+  assert.equal(exchange(arp(ip4(KNOWN))), 'dropped');
+  assert.equal(exchange(nd(ip6(KNOWN))), 'answered');
 });
 
 test('neigh_suppress answers for what is behind the device, and floods what it does not know', () => {
