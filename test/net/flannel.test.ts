@@ -15,7 +15,7 @@ import { Stream } from './live.ts';
 import { lacking } from './requirements.ts';
 import { drops, stats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'iptables', 'cni'), timeout: 90_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'iptables', 'cni'), timeout: 300_000 };
 
 test(
   'pods of uvxlan and kernel nodes reach each other, services and the world, through faults and restarts',
