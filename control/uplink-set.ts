@@ -45,9 +45,9 @@ export class UplinkSet {
       onChange: (change) => void options.inTurn(() => this.#followPolicies(change)).catch(() => {}),
       onNote: options.log,
     });
-    this.#filters = new FilterWatch(options.host.iproute.prefix, () => {
-      options.inTurn(() => this.#mendFilters()).catch(({ message }: Error) => options.log(message));
-    });
+    this.#filters = new FilterWatch(options.host.iproute.prefix, () =>
+      options.inTurn(() => this.#mendFilters()).catch(({ message }: Error) => options.log(message)),
+    );
   }
 
   /** The uplink that a device needs; opened when there is none. Until a device has it, `release` closes it. */
