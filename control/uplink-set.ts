@@ -7,6 +7,7 @@ import { FilterWatch } from './filter-watch.ts';
 import type { Host, Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
 import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
+import { CommandError } from './protocol.ts';
 import { openUplink, policyWarning, tunnelOf, type Uplink, type UplinkWish, uplinkKey } from './uplinks.ts';
 
 export interface UplinkSetOptions {
@@ -46,7 +47,12 @@ export class UplinkSet {
       onNote: options.log,
     });
     this.#filters = new FilterWatch(options.host.iproute.prefix, () =>
-      options.inTurn(() => this.#mendFilters()).catch(({ message }: Error) => options.log(message)),
+      options
+        .inTurn(() => this.#mendFilters())
+        .catch((error: Error) => {
+          // A turn that does not come any more is the daemon's end.
+          if (!(error instanceof CommandError && error.errno === 'ESHUTDOWN')) options.log(error.message);
+        }),
     );
   }
 
