@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { dissect } from '../../packets/dissect.ts';
 import { layerTitle, type Packet, problemsOf, valueText } from '../../packets/packet.ts';
 import { put16 } from '../../wire/bytes.ts';
-import { frame, outerFrame, vxlan } from '../dataplane/packet.ts';
+import { frame, outerFrame, payload, setPseudo, vxlan } from '../dataplane/packet.ts';
 import { corpus } from './corpus.ts';
 
 /** A ping with 4 bytes of data. */
@@ -124,6 +124,27 @@ test('checksums that are wrong, left out, or left to the NIC', () => {
   const udp = (checksum: number) => texts(changed((bytes) => put16(bytes, UDP_CHECKSUM, checksum)));
   assert.equal(udp(0)['outer UDP: checksum'], '0x0000; none');
   assert.match(udp(0x8453)['outer UDP: checksum'], /unfinished/);
+});
+
+test('an outer checksum that counts on the NIC to finish the inner one', () => {
+  for (const spec of [{ version: 4 }, { version: 6, protocol: 'udp' }] as const) {
+    for (const version of [4, 6] as const) {
+      const inner = frame({ ...spec, payload: payload(33) });
+      const packet = outerFrame(vxlan(7, inner), 8472, { version });
+      packet.set(setPseudo(inner), packet.length - inner.length);
+      const checksums = (bytes: Uint8Array) =>
+        dissect(bytes).layers.flatMap(({ name, fields }) =>
+          fields
+            .filter((field) => field.name === 'checksum')
+            .map(({ meaning, problem }) => `${name} ${problem ?? meaning}`),
+        );
+      const [outer, unfinished] = checksums(packet);
+      assert.equal(outer, 'UDP correct once the NIC has finished the inner one');
+      assert.match(unfinished, /unfinished/);
+      packet[packet.length - inner.length]++;
+      assert.equal(checksums(packet)[0], 'UDP wrong');
+    }
+  }
 });
 
 test('faults are named with their place', () => {
