@@ -31,10 +31,11 @@ import {
   IPV4_SOURCE,
   IPV4_VERSION_IHL,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from '../wire/ipv4.ts';
-import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_SOURCE, PROTOCOL_ICMPV6 } from '../wire/ipv6.ts';
+import { IPV6_HEADER, IPV6_NEXT_HEADER, IPV6_SOURCE } from '../wire/ipv6.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../wire/vxlan.ts';
 
 /** Flows whose worker is remembered; two that share a place follow the same one. */

@@ -1,10 +1,9 @@
 /** ICMPv6 with Neighbor Discovery and its options. RFC 4443; RFC 4861. */
 import { get32 } from '../wire/bytes.ts';
+import { PROTOCOL_ICMPV6 } from '../wire/ipv4.ts';
 import type { Dissection, Header } from './dissection.ts';
 import { type Network, transportChecksum } from './ip.ts';
 import { dissectIpv6 } from './ipv6.ts';
-
-export const PROTOCOL_ICMPV6 = 58;
 
 const HEADER = 8;
 const PACKET_TOO_BIG = 2;

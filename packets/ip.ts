@@ -1,9 +1,9 @@
 /** What IPv4 and IPv6 have in common: which protocol follows, and the pseudo-header that its checksum counts. */
 import { pseudoSum4, pseudoSum6, sum } from '../wire/checksum.ts';
-import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.ts';
+import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.ts';
 import type { Dissection, Extra } from './dissection.ts';
 import { dissectIcmp } from './icmp.ts';
-import { dissectIcmpv6, PROTOCOL_ICMPV6 } from './icmpv6.ts';
+import { dissectIcmpv6 } from './icmpv6.ts';
 import { dissectTcp } from './tcp.ts';
 import { dissectUdp } from './udp.ts';
 

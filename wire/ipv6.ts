@@ -21,8 +21,6 @@ export const IPV6_DESTINATION = 24;
 /** Length of the fixed header. */
 export const IPV6_HEADER = 40;
 
-export const PROTOCOL_ICMPV6 = 58;
-
 /** Extension headers that `ipv6Transport` skips: next header, length in 8 bytes beyond the first 8, options. */
 export const PROTOCOL_HOP_BY_HOP = 0;
 export const PROTOCOL_ROUTING = 43;

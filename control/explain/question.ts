@@ -10,14 +10,13 @@ import {
   writeEthernetHeader,
 } from '../../wire/ethernet.ts';
 import { ICMP_CHECKSUM, ICMP_ECHO_REQUEST, ICMP_HEADER } from '../../wire/icmp.ts';
-import { IPV4_HEADER, PROTOCOL_ICMP, writeIpv4Header } from '../../wire/ipv4.ts';
+import { IPV4_HEADER, PROTOCOL_ICMP, PROTOCOL_ICMPV6, writeIpv4Header } from '../../wire/ipv4.ts';
 import { IPV6_HEADER, writeIpv6Header } from '../../wire/ipv6.ts';
 import { type Host, neighbourKey, type Snapshot } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import { CommandError, type ExplainLookup } from '../protocol.ts';
 
 const TTL = 64;
-const PROTOCOL_ICMPV6 = 58;
 const ICMPV6_ECHO_REQUEST = 128;
 /** For experiments (IEEE 802, 9.2.4): a frame of which no more than the MACs is asked. */
 const ETHERTYPE_EXPERIMENTAL = 0x88b5;

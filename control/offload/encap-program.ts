@@ -32,6 +32,7 @@ import {
   IPV4_TOS,
   IPV4_TOTAL_LENGTH,
   IPV4_VERSION_IHL,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -76,8 +77,6 @@ const TRAFFIC_CLASS = -111;
 const IP = -152;
 
 const MAX_IP_LENGTH = 65535;
-/** https://www.iana.org/assignments/protocol-numbers */
-const PROTOCOL_ICMPV6 = 58;
 
 // The numbers of wire/flow.ts, which has them in place for speed; a test holds the two together.
 const FLOW_FACTOR = 0x9e3779b1;

@@ -8,7 +8,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createRequire } from 'node:module';
 import { isIP } from 'node:net';
 import { DROPS } from '../../dataplane/drops.ts';
-import { CommandError, VERSION } from '../protocol.ts';
+import { CommandError } from '../protocol.ts';
 import { Feed } from './feed.ts';
 import { type Node, Tables } from './nodes.ts';
 import { lookAtPackets } from './packets.ts';
@@ -167,8 +167,6 @@ class Site {
         return json(response, this.#drops);
       case '/api/packets':
         return this.#packets(searchParams, response);
-      case '/api/version':
-        return json(response, { version: VERSION });
     }
     const table = /^\/api\/(fdb|neighbours|peers)$/.exec(pathname)?.[1] as 'fdb' | 'neighbours' | 'peers' | undefined;
     if (table === undefined) return fail(response, 404, 'there is nothing here');

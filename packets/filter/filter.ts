@@ -20,6 +20,7 @@ import {
   IPV4_SOURCE,
   ipv4HeaderLength,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -31,7 +32,6 @@ import { type Direction, type Expression, type Protocol, parseFilter } from './e
 export type Filter = (bytes: Uint8Array, at: number, captured: number, length: number) => boolean;
 
 const ETHERTYPE_RARP = 0x8035;
-const PROTOCOL_ICMPV6 = 58;
 const TYPES: Partial<Record<Protocol, number>> = {
   ip: ETHERTYPE_IPV4,
   ip6: ETHERTYPE_IPV6,
