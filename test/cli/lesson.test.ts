@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { answerFault, firstMissing, parseLesson } from '../../cli/lab/lesson.ts';
 import { lessonFiles, readLesson, runLesson } from '../../cli/lab/lesson-run.ts';
-import type { Network } from '../../cli/lab/network.ts';
+import type { Host } from '../../cli/lab/network.ts';
 import { buildNetwork, introduceTo, kernelNode, LEFT, RIGHT, resolved, uvxlanNode } from '../../cli/lab/nodes.ts';
-import { Process, run } from '../../cli/lab/process.ts';
+import { eventually, Process, run } from '../../cli/lab/process.ts';
 import { MAIN, uvxlan } from '../../cli/lab/vtep.ts';
 import { lacking } from '../net/requirements.ts';
 
@@ -104,12 +104,17 @@ test('in the lab', { skip: lacking(...REQUIREMENTS), timeout: 180_000 }, async (
   await introduceTo(left, right);
   await introduceTo(right, left);
   await resolved(left);
+  const hosts = ['left', 'right', 'left-pod', 'right-pod'].map((name) => network.host(name));
+  // What duplicate address detection ends with (addresses, routes) is no doing of a lesson's.
+  await eventually('no address is tentative', () =>
+    hosts.every((host) => !host.ip('address show').includes('tentative')),
+  );
   const files = lessonFiles();
   assert.deepEqual(
     files.map((name) => name[0]),
     ['1', '2', '3', '4', '5', '6', '7', '8'],
   );
-  const found = await labState(network);
+  const found = await labState(hosts);
   for (const file of files) {
     await t.test(file, async () => {
       const lesson = readLesson(file);
@@ -127,7 +132,7 @@ test('in the lab', { skip: lacking(...REQUIREMENTS), timeout: 180_000 }, async (
         assert.fail(`${printed}\n${(error as Error).message}`);
       }
       assert.match(printed, /Your answer, \d+, is right\.\n$/);
-      assert.deepEqual(await labState(network), found, 'the lab is as it was');
+      assert.deepEqual(await labState(hosts), found, 'the lab is as it was');
     });
   }
   await t.test('one that is not true fails', async () => {
@@ -151,10 +156,9 @@ test('in the lab', { skip: lacking(...REQUIREMENTS), timeout: 180_000 }, async (
 });
 
 /** What the commands of a lesson may have changed, host by host. */
-async function labState(network: Network): Promise<Record<string, string>> {
+async function labState(hosts: readonly Host[]): Promise<Record<string, string>> {
   const state: Record<string, string> = {};
-  for (const name of ['left', 'right', 'left-pod', 'right-pod']) {
-    const host = network.host(name);
+  for (const host of hosts) {
     for (const command of [
       'ip link show',
       'ip -d link show type vxlan',
@@ -166,11 +170,12 @@ async function labState(network: Network): Promise<Record<string, string>> {
       'ethtool -k eth0',
       'ss -Hlun',
     ]) {
-      state[`${name}: ${command}`] = (await host.run(command, { check: false })).stdout;
+      state[`${host.name}: ${command}`] = (await host.run(command, { check: false })).stdout;
     }
   }
-  state.device = (await uvxlan(network.host('left'), 'fdb show')).stdout;
-  state.offloads = network.host('left').exec('ethtool -k flannel.1');
+  const [left] = hosts;
+  state.device = (await uvxlan(left, 'fdb show')).stdout;
+  state.offloads = left.exec('ethtool -k flannel.1');
   return state;
 }
 

@@ -287,7 +287,9 @@ test('for the host itself nothing is asked for, and what keeps it from sending i
   assert.equal(left.ip('neigh show'), '');
   left.ip('route add 198.18.0.0/16 via 192.0.2.254');
   await eventually('a route', () => reasons.size === 0, SOON);
-  left.ip('neigh add 192.0.2.9 dev eth0 nud failed');
+  // The kernel tells of an entry that fails only if it was valid before (__neigh_update).
+  left.ip('neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev eth0 nud reachable');
+  left.ip('neigh change 192.0.2.9 dev eth0 nud failed');
   await eventually('no answer', () => reasons.get(3) === '192.0.2.9 does not answer ARP on eth0', SOON);
   left.ip('neigh replace 192.0.2.9 dev eth0 nud incomplete');
   await resolver.refresh();
