@@ -1,5 +1,6 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
+import type { Server } from 'node:net';
 import type { TestContext } from 'node:test';
 
 /**
@@ -36,17 +37,32 @@ export class KubeApi {
     this.#server = tls ? createHttpsServer(tls, answer) : createHttpServer(answer);
   }
 
+  /** `on`: where it listens, if not on a free port of loopback. */
   static async start(
     t: TestContext,
-    { tls = undefined as { cert: string; key: string } | undefined, token = undefined as string | undefined } = {},
+    {
+      tls = undefined as { cert: string; key: string } | undefined,
+      token = undefined as string | undefined,
+      on = undefined as Server | undefined,
+    } = {},
   ): Promise<KubeApi> {
     const api = new KubeApi(tls, token);
-    await new Promise<void>((resolve) => api.#server.listen(0, '127.0.0.1', resolve));
-    t.after(() => {
-      api.#server.closeAllConnections();
-      api.#server.close();
-    });
+    await api.up(on);
+    t.after(() => api.down());
     return api;
+  }
+
+  up(on?: Server): Promise<void> {
+    return new Promise((resolve) => {
+      if (on) this.#server.listen(on, resolve);
+      else this.#server.listen(0, '127.0.0.1', resolve);
+    });
+  }
+
+  /** Nobody listens any more; the nodes stay. */
+  down(): void {
+    this.#server.close();
+    this.cut();
   }
 
   get port(): number {
