@@ -7,8 +7,11 @@ import { ByteQueue } from '../packets/byte-queue.ts';
 export interface Client {
   /** The result of a command; throws CommandError with the daemon's sentence. */
   ask<T>(command: string, args?: unknown): Promise<T>;
-  /** The events of these groups (all without one) as they come; throws when the daemon ends the connection. */
-  monitor(groups: readonly string[]): AsyncGenerator<DaemonEvent, never>;
+  /**
+   * The events of these groups (all without one) as they come, drops from `rate` a second on; throws when the daemon ends the
+   * connection.
+   */
+  monitor(groups: readonly string[], rate?: number): AsyncGenerator<DaemonEvent, never>;
   close(): void;
 }
 
@@ -24,8 +27,8 @@ export async function connectToDaemon(path: string = socketPath()): Promise<Clie
     if ('error' in reply) throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
     return reply.result as T;
   };
-  async function* monitor(groups: readonly string[]): AsyncGenerator<DaemonEvent, never> {
-    await ask('monitor', { groups });
+  async function* monitor(groups: readonly string[], rate?: number): AsyncGenerator<DaemonEvent, never> {
+    await ask('monitor', { groups, rate });
     for await (const line of replies) yield (JSON.parse(line) as EventLine).event;
     throw new CommandError(
       'the daemon closed the connection: it was stopped, or its events were read too slowly',

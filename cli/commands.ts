@@ -35,7 +35,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   mdb        show and change the multicast database: which VTEPs get an inner group's packets
   neigh      show and change the neighbours that devices answer ARP and neighbour discovery for
   stats      packets, bytes, and drops by reason with what to do about them
-  monitor    what happens, as it happens: MACs learned, moved, aged, changed
+  monitor    what happens, as it happens: MACs learned, moved, aged; VTEPs up and down; drops above a rate
   capture    packets of both sides to a file or to Wireshark, with next hops and drop reasons
   explain    a packet byte by byte, live or from a file; or what would happen to one from A to B
   flannel    the node agent of a flannel cluster, instead of flanneld

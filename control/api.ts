@@ -127,7 +127,7 @@ async function answer(
     const result = await (command === 'batch'
       ? runBatch(handlers, args)
       : command === 'monitor'
-        ? events.ask(fieldsOf(args).groups)
+        ? events.ask(fieldsOf(args))
         : command === 'capture'
           ? capture.ask(fieldsOf(args))
           : runCommand(handlers, command, args));

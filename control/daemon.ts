@@ -16,6 +16,7 @@ import { captureStream } from './capture/chunks.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
+import { DropEvents } from './drop-events.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
 import { explanation } from './explain/explain.ts';
 import { pose } from './explain/question.ts';
@@ -96,6 +97,7 @@ export class Daemon implements DaemonHandlers {
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #workers: number;
   readonly #events = new Events();
+  readonly #dropEvents = new DropEvents(() => this.stats(null));
   #captures = 0;
   readonly #neighbours = new OverlayNeighbours();
   readonly #neighbourFollower: NeighbourFollower;
@@ -186,6 +188,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#web?.close(),
       () => this.#metrics?.close(),
       () => this.#watch?.stop(),
+      () => this.#dropEvents.stop(),
       () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
@@ -483,8 +486,12 @@ export class Daemon implements DaemonHandlers {
     };
   }
 
-  listen(groups: readonly EventGroup[], listener: EventListener): () => void {
-    return this.#events.listen(groups, listener);
+  listen(groups: readonly EventGroup[], listener: EventListener, dropRate: number): () => void {
+    const ends = [this.#events.listen(groups, listener)];
+    if (groups.includes('drop')) ends.push(this.#dropEvents.listen(dropRate, listener));
+    return () => {
+      for (const end of ends) end();
+    };
   }
 
   async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {

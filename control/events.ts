@@ -1,7 +1,7 @@
 /** What happens while the daemon runs, for whoever listens: `uvxlan monitor` and other clients of the control socket. */
 
 /** What a client may listen to. */
-export const EVENT_GROUPS = ['fdb', 'miss'] as const;
+export const EVENT_GROUPS = ['fdb', 'miss', 'mdb', 'peer', 'drop'] as const;
 export type EventGroup = (typeof EVENT_GROUPS)[number];
 
 /** One event as clients get it. Whatever else belongs to it has the key names of iproute2's JSON. */

@@ -20,8 +20,10 @@ import type { Host } from './host.ts';
 import { Learning } from './learning.ts';
 import type { Offender } from './offenders.ts';
 import type { LocalTrouble, Path } from './path.ts';
+import { PeerEvents, type PeerFields } from './peer-events.ts';
 import { CommandError, type FdbRecord } from './protocol.ts';
 import { ReachLog } from './reach-log.ts';
+import { Refusals } from './refusals.ts';
 import { Resolver } from './resolver.ts';
 import { type PathLimit, TooBigListener } from './too-big.ts';
 
@@ -49,6 +51,8 @@ export class Forwarding {
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #nextHops = new Map<number, NextHop>();
   readonly #reach: ReachLog;
+  readonly #peers: PeerEvents;
+  readonly #refusals: Refusals;
   readonly #defaultTtl = { 4: systemTtl('ipv4/ip_default_ttl'), 6: systemTtl('ipv6/conf/all/hop_limit') };
   readonly #warn: (message: string) => void;
   /** By the family that packets have outside; null: it does not work here. */
@@ -57,25 +61,37 @@ export class Forwarding {
   /** `onVtep`: called when a VTEP was learned that nothing was sent to until now. */
   constructor(host: Host, warn: (message: string) => void, events: Events, onVtep: () => void) {
     this.#reach = new ReachLog(warn);
+    this.#peers = new PeerEvents(events);
+    this.#refusals = new Refusals(events);
     this.#warn = warn;
     const listener: FdbListener = {
       wants: () => events.has('fdb'),
       onChange: (change, { ifname, ...record }, from) =>
         events.emit('fdb', change, ifname, from === undefined ? record : { ...record, from }),
+      onRefused: (...refused) => this.#refusals.note(...refused),
     };
     const nextHopEvents: NextHopEvents = {
       onNextHop: (index, { device, ip, port, vni, via }) => {
-        this.#nextHops.set(index, { device: this.#devices.get(device)!, ip, port, vni, via });
+        const hop = { device: this.#devices.get(device)!, ip, port, vni, via };
+        this.#nextHops.set(index, hop);
+        if (!isNowhere(ip)) this.#peers.add(index, () => hop.device.name, peerFields(hop));
         this.#want(index);
       },
       onRelease: (index) => {
         this.#reach.forget(this.#nextHops.get(index)!.ip);
         this.#nextHops.delete(index);
+        this.#peers.remove(index);
         this.#resolver.release(index);
       },
     };
     this.#writer = new FdbWriter(nextHopEvents, { seed: randomInt(2 ** 31), listener });
-    this.#mdb = new Mdb(this.#writer.nextHops, this.#writer.lists, randomInt(2 ** 31));
+    this.#mdb = new Mdb(
+      this.#writer.nextHops,
+      this.#writer.lists,
+      randomInt(2 ** 31),
+      undefined,
+      (change, { dev, port: _, ...record }) => events.emit('mdb', change, dev, record),
+    );
     this.#groups = new MdbReader(this.#mdb.buffer);
     this.learning = new Learning(this.#writer, (index) => this.#devices.get(index), onVtep);
     this.#resolver = new Resolver(
@@ -83,10 +99,12 @@ export class Forwarding {
       {
         publish: (index, path, mtu) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, undefined);
+          this.#peers.note(index, null);
           this.#publish(index, path, mtu);
         },
         unresolve: (index, reason, isDropped) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, reason);
+          this.#peers.note(index, reason);
           if (isDropped) this.#writer.withhold(index);
           else this.#publish(index, undefined);
         },
@@ -324,6 +342,8 @@ export class Forwarding {
     for (const listener of this.#listeners.values()) listener?.stop();
     this.learning.stop();
     this.#reach.stop();
+    this.#peers.stop();
+    this.#refusals.stop();
     await this.#resolver.stop();
   }
 
@@ -391,6 +411,11 @@ export class Forwarding {
     });
     this.#writer.publish(index, template, path ? undefined : VIA_HOST);
   }
+}
+
+function peerFields({ device, ip, port, vni }: NextHop): PeerFields {
+  const own = defaultsOf(device);
+  return { dst: ip, ...(port === own.port ? {} : { port }), ...(vni === own.vni ? {} : { vni }) };
 }
 
 /** A remote that frames are dropped for, as the kernel takes it (vxlan_xmit_one: vxlan_addr_any). */

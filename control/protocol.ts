@@ -19,7 +19,7 @@ export type { FdbRecord };
  * `{version, result}` or `{version, error: {message, errno?}}`. A connection may send any number of requests; replies
  * come in the order of the requests. The records have the key names of iproute2's JSON, so that `-j` prints them as they are.
  * After the request `capture` the connection carries a capture in pcapng, until the client ends its side.
- * After the request `monitor` with `{groups}` lines `{version, event}` come as well, until the client ends its side.
+ * After the request `monitor` with `{groups, rate}` lines `{version, event}` come as well, until the client ends its side.
  */
 
 /** The version of package.json (a test holds them together). */
@@ -234,8 +234,11 @@ export interface DaemonHandlers {
   explain(request: ExplainRequest): Answer<Explanation>;
   /** Begins to record packets. Throws CommandError. */
   capture(request: CaptureRequest): Answer<RunningCapture>;
-  /** Calls the listener for each event of the groups, until what it returns is called. */
-  listen(groups: readonly EventGroup[], listener: EventListener): () => void;
+  /**
+   * Calls the listener for each event of the groups, until what it returns is called. `dropRate`: packets a second of one reason from which
+   * on the group `drop` tells.
+   */
+  listen(groups: readonly EventGroup[], listener: EventListener, dropRate: number): () => void;
 }
 
 /** What is asked about: a frame as hex digits, or a frame of which no more than both ends are known. */

@@ -77,6 +77,9 @@ interface Entry {
   readonly list: number;
 }
 
+/** Hears of remotes that have come, changed or gone. */
+export type MdbListener = (change: 'added' | 'changed' | 'deleted', record: MdbRecord) => void;
+
 /** Entries that an operation leaves behind, by their names. */
 type Changes = Map<string, Omit<Entry, 'list'>>;
 
@@ -87,9 +90,11 @@ export class Mdb {
   readonly #lists: Lists;
   readonly #table: DoubledTable;
   readonly #entries = new Map<string, Entry>();
+  readonly #listener: MdbListener | undefined;
 
   /** @param limit @param seed see DoubledTable. */
-  constructor(nextHops: NextHops, lists: Lists, seed = 0, limit: number = DEFAULT_LIMIT) {
+  constructor(nextHops: NextHops, lists: Lists, seed = 0, limit: number = DEFAULT_LIMIT, listener?: MdbListener) {
+    this.#listener = listener;
     this.#nextHops = nextHops;
     this.#lists = lists;
     this.#table = new DoubledTable(MDB_SHAPE, limit, seed);
@@ -125,11 +130,12 @@ export class Mdb {
     if (!entry.remotes.some(({ hop }) => hop.ip === dst)) throw refused('Did not find MDB remote entry', 'ENOENT');
     const changes: Changes = new Map();
     this.#drop(changes, name, dst);
-    this.#commit(changes, now);
+    this.#commit(device, changes, now);
   }
 
   /** Removes the remotes of a device that are selected. Throws FdbError EINVAL. */
-  flush({ index, vni }: MdbUser, now: number, selection: MdbSelection = {}): void {
+  flush(device: MdbUser, now: number, selection: MdbSelection = {}): void {
+    const { index, vni } = device;
     const { dst, dst_port, src_vni } = selection;
     if (src_vni && src_vni !== vni) return;
     const address = dst === undefined ? undefined : canonical(dst);
@@ -142,7 +148,7 @@ export class Mdb {
         this.#drop(changes, nameOf(index, entry.grp, entry.src), hop.ip);
       }
     }
-    this.#commit(changes, now);
+    this.#commit(device, changes, now);
   }
 
   /** The remotes of a device's entries, the last added entry first. */
@@ -176,7 +182,7 @@ export class Mdb {
     const { grp, src, remote } = check(device, asked);
     const changes: Changes = new Map();
     this.#put(changes, device.index, grp, src, remote, isReplace);
-    this.#commit(changes, now);
+    this.#commit(device, changes, now);
   }
 
   #put(changes: Changes, device: number, grp: string, src: string, remote: Remote, isReplace: boolean): void {
@@ -205,7 +211,7 @@ export class Mdb {
   }
 
   /** All changes, or, when there is no room for one, none. */
-  #commit(changes: Changes, now: number): void {
+  #commit(user: MdbUser, changes: Changes, now: number): void {
     const left = [...changes].filter(([, { remotes }]) => remotes.length > 0);
     const added = left.filter(([name]) => !this.#entries.has(name)).length;
     if (this.#table.size + added > this.#table.limit) throw answer('ENOSPC');
@@ -242,10 +248,23 @@ export class Mdb {
         this.#table.set(Int32Array.of(...key, (list << 1) | 1));
         this.#entries.set(name, { device, grp, src, remotes, list });
       }
+      this.#tell(user, old, { device, grp, src, remotes });
       if (!old) continue;
       for (const { hop } of old.remotes) this.#nextHops.release(this.#nextHops.find(hop), now);
       this.#lists.release(old.list, now);
     }
+  }
+
+  #tell(user: MdbUser, old: Omit<Entry, 'list'> | undefined, entry: Omit<Entry, 'list'>): void {
+    if (!this.#listener) return;
+    const before = new Map((old ? recordsOf(user, old) : []).map((record) => [record.dst, record]));
+    for (const record of recordsOf(user, entry)) {
+      const known = before.get(record.dst);
+      before.delete(record.dst);
+      if (!known) this.#listener('added', record);
+      else if (JSON.stringify(known) !== JSON.stringify(record)) this.#listener('changed', record);
+    }
+    for (const record of before.values()) this.#listener('deleted', record);
   }
 }
 
@@ -321,7 +340,10 @@ function nameOf(device: number, grp: string, src: string): string {
   return `${device} ${grp} ${src}`;
 }
 
-function recordsOf({ name, port, vni }: MdbUser, { grp, src, remotes }: Entry): MdbRecord[] {
+function recordsOf(
+  { name, port, vni }: MdbUser,
+  { grp, src, remotes }: Pick<Entry, 'grp' | 'src' | 'remotes'>,
+): MdbRecord[] {
   return remotes.map(({ hop, mode, sources, isBlocked }) => ({
     dev: name,
     port: name,

@@ -86,6 +86,8 @@ export type FdbChange = 'added' | 'changed' | 'deleted' | 'learned' | 'moved' | 
 export interface FdbListener {
   readonly wants: () => boolean;
   readonly onChange: (change: FdbChange, record: FdbRecord, from?: string) => void;
+  /** A MAC, two big-endian parts, at the VTEP `ip` is not learned, for want of room. */
+  readonly onRefused?: (ifname: string, high: number, low: number, ip: string, reason: string) => void;
 }
 
 /** What a look-up finds. */
@@ -115,6 +117,7 @@ export interface FdbOptions {
 const MOST_LEARNED = 3 / 4;
 /** Learned entries add no next hops beyond this number: each costs the resolver a route and a neighbour. */
 const LEARNED_NEXT_HOPS = 1 << 14;
+const MANY_NEXT_HOPS = `there are ${LEARNED_NEXT_HOPS} next hops already`;
 /** Seconds between two looks at the age of entries, at most (Linux: FDB_AGE_INTERVAL). */
 const AGE_INTERVAL = 10;
 
@@ -194,7 +197,8 @@ export class FdbWriter {
     const cell = this.table.find(device, high, low);
     const hop = { device, ip, port, vni, via };
     if (cell < 0) {
-      if (!this.#hasRoomToLearn(hop)) this.#refused[device]++;
+      const full = this.#fullFor(hop);
+      if (full !== undefined) this.#refuse(device, high, low, ip, full);
       else this.#tell('learned', this.#create(device, high, low, hop, LEARNED, now));
       return;
     }
@@ -205,8 +209,8 @@ export class FdbWriter {
     if (from === ip && rest.via === via) return;
     // Port and VNI stay as they are: the kernel changes the address alone.
     const moved = { ...rest, ip, via };
-    if (this.nextHops.find(moved) === 0 && this.nextHops.size >= LEARNED_NEXT_HOPS) {
-      this.#refused[device]++;
+    if (this.#hasManyNextHops(moved)) {
+      this.#refuse(device, high, low, ip, MANY_NEXT_HOPS);
       return;
     }
     this.table.setDestination(cell, this.nextHops.acquire(moved, now) << 1);
@@ -413,11 +417,22 @@ export class FdbWriter {
     if (this.#listener?.wants()) this.#listener.onChange(change, this.#record(cell, hop));
   }
 
-  #hasRoomToLearn(hop: NextHopKey): boolean {
-    const { table, nextHops } = this;
+  /** What has no room for another MAC that is learned at a next hop, if anything. */
+  #fullFor(hop: NextHopKey): string | undefined {
+    const { table } = this;
     const { limit } = this.#device(hop.device);
-    if (table.size >= table.limit * MOST_LEARNED || (limit && this.#sizes[hop.device] >= limit)) return false;
-    return nextHops.size < LEARNED_NEXT_HOPS || nextHops.find(hop) > 0;
+    if (limit && this.#sizes[hop.device] >= limit) return `maxaddress ${limit} is reached`;
+    if (table.size >= table.limit * MOST_LEARNED) return `the table is full: ${table.size} of ${table.limit} entries`;
+    return this.#hasManyNextHops(hop) ? MANY_NEXT_HOPS : undefined;
+  }
+
+  #hasManyNextHops(hop: NextHopKey): boolean {
+    return this.nextHops.size >= LEARNED_NEXT_HOPS && this.nextHops.find(hop) === 0;
+  }
+
+  #refuse(device: number, high: number, low: number, ip: string, reason: string): void {
+    this.#refused[device]++;
+    this.#listener?.onRefused?.(this.#device(device).name, high, low, ip, reason);
   }
 
   #create(device: number, high: number, low: number, to: NextHopKey | number, bits: number, now: number): number {

@@ -61,6 +61,7 @@ test('groups that there are not are refused', async (t) => {
   t.after(() => client.close());
   await assert.rejects(client.ask('monitor', { groups: ['frob'] }), { errno: 'EINVAL', message: /"frob" is unknown/ });
   await assert.rejects(client.ask('monitor', { groups: 'fdb' }), { errno: 'EINVAL' });
+  await assert.rejects(client.ask('monitor', { rate: 0 }), { errno: 'EINVAL', message: /rate is not a number/ });
   assert.ok(await client.ask('status'));
 });
 
@@ -100,4 +101,26 @@ test('a client that does not read is cut off, and the others hear all', { timeou
   assert.equal(heard, 30_000);
   socket.resume();
   await new Promise((resolve) => socket.once('close', resolve));
+});
+
+test('events of all groups as lines', () => {
+  const line = (event: object) =>
+    eventText({ group: 'fdb', event: '', time: 0, ifname: 'v4', ...event }).replace(/^\S+ /, '');
+  assert.equal(
+    line({ event: 'refused', ...{ mac: ENTRY.mac, dst: '192.0.2.2', reason: 'maxaddress 8 is reached', count: 3 } }),
+    'refused 02:00:00:00:00:01 dev v4 dst 192.0.2.2 reason "maxaddress 8 is reached" count 3',
+  );
+  assert.equal(
+    line({ group: 'peer', event: 'down', dst: '192.0.2.2', reason: 'eth0 is down' }),
+    'peer down dev v4 dst 192.0.2.2 reason "eth0 is down"',
+  );
+  const source_list = [{ address: '10.0.0.1', timer: '0.00' }];
+  assert.equal(
+    line({ group: 'mdb', event: 'added', grp: '239.1.1.1', source_list, flags: [], state: 'permanent' }),
+    'mdb added dev v4 grp 239.1.1.1 source_list 10.0.0.1 permanent',
+  );
+  assert.equal(
+    line({ group: 'drop', event: 'drops', reason: 'tx_no_remote', rate: 12, count: 12 }),
+    'drops dev v4 reason tx_no_remote rate 12 count 12',
+  );
 });

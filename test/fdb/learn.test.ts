@@ -12,7 +12,11 @@ function create(options: FdbOptions = {}, limit = 0) {
   const heard: string[] = [];
   const onChange = (change: FdbChange, { mac, dst }: FdbRecord, from?: string) =>
     heard.push([change, mac, dst, ...(from ? [from] : [])].join(' '));
-  const listener = { wants: () => true, onChange };
+  const onRefused = (ifname: string, high: number, low: number, ip: string, reason: string) => {
+    assert.deepEqual([ifname, high], ['vx1', HIGH]);
+    heard.push(`refused ${mac(low)} ${ip}: ${reason}`);
+  };
+  const listener = { wants: () => true, onChange, onRefused };
   const writer = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 1000, listener, ...options });
   writer.addDevice({ ...DEVICE, limit });
   const learn = (low: number, ip: string, now = 0) => writer.learn(1, HIGH, low, ip, '', now);
@@ -64,31 +68,34 @@ test('multicast and zero MACs, and VTEPs of the other family, are not learned', 
 });
 
 test('a full device refuses to learn and counts it; entries still move and may be configured', () => {
-  const { writer, learn, shown } = create({}, 2);
+  const { writer, learn, shown, heard } = create({}, 2);
   learn(1, A);
   learn(2, A);
   learn(3, A);
+  assert.deepEqual(heard.slice(2), [`refused ${mac(3)} ${A}: maxaddress 2 is reached`]);
   learn(1, B);
   assert.equal(writer.refused(1), 1);
   assert.deepEqual(shown().sort(), [`${mac(1)} ${B}`, `${mac(2)} ${A}`]);
 });
 
 test('learned entries leave a quarter of the table, and static ones are never pushed out', () => {
-  const { writer, learn, shown } = create({ limit: 100 });
+  const { writer, learn, shown, heard } = create({ limit: 100 });
   writer.add(1, { mac: mac(0xff), dst: B }, 0);
   for (let low = 0; low < 200; low++) learn(low, A);
   assert.equal(writer.size(1), 75);
   assert.equal(writer.refused(1), 126);
+  assert.match(heard.at(-1)!, /the table is full: 75 of 100 entries/);
   assert.ok(shown().includes(`${mac(0xff)} ${B} permanent`));
   for (let low = 0; low < 25; low++) writer.add(1, { mac: mac(0x80 + low), dst: A }, 0);
   assert.throws(() => writer.add(1, { mac: mac(0xf0), dst: A }, 0), { errno: 'ENOSPC' });
 });
 
 test('a flood of forged VTEPs adds a bounded number of next hops', () => {
-  const { writer, learn } = create({ limit: 1 << 20 });
+  const { writer, learn, heard } = create({ limit: 1 << 20 });
   for (let n = 0; n < 20_000; n++) learn(n, `198.18.${n >> 8}.${n & 255}`);
   assert.equal(writer.nextHops.size, 1 << 14);
   assert.equal(writer.refused(1), 20_000 - (1 << 14));
+  assert.match(heard.at(-1)!, /there are 16384 next hops already/);
   // A MAC of a VTEP that is known is learned all the same.
   learn(0x7fffffff, '198.18.0.1');
   assert.equal(writer.size(1), (1 << 14) + 1);

@@ -14,7 +14,10 @@ const S = '10.0.0.1';
 function create(limit = 8) {
   const nextHops = new NextHops({ onNextHop() {}, onRelease() {} }, 64, 0);
   const lists = new Lists(1024, 0);
-  const mdb = new Mdb(nextHops, lists, 7, limit);
+  const heard: string[] = [];
+  const mdb = new Mdb(nextHops, lists, 7, limit, (change, { grp, src = '*', dst, flags }) =>
+    heard.push([change, src, grp, dst, ...flags].join(' ')),
+  );
   const reader = new MdbReader(mdb.buffer);
   let now = 0;
   const change = (verb: 'add' | 'replace' | 'del', entry: Partial<MdbEntry>) =>
@@ -30,7 +33,7 @@ function create(limit = 8) {
       .map((hop) => nextHops.key(hop).ip)
       .sort();
   };
-  return { nextHops, mdb, reader, change, to };
+  return { nextHops, mdb, reader, change, to, heard };
 }
 
 /** As short as a frame to a group may be: no more is looked at than the IP header. */
@@ -198,4 +201,24 @@ test('flush takes what is selected, of one device', () => {
   assert.deepEqual(left(), [`${G} ${A}`]);
   mdb.flush(DEVICE, 8);
   assert.deepEqual([left(), mdb.size(4)], [[], 1]);
+});
+
+test('each remote that comes, changes or goes is told, and what is refused is not', () => {
+  const { mdb, change, heard } = create();
+  change('add', {});
+  change('add', { dst: B });
+  assert.throws(() => change('add', {}), { errno: 'EEXIST' });
+  change('replace', { dst: B, dst_port: 4790 });
+  change('replace', { dst: B, dst_port: 4790 });
+  assert.deepEqual(heard.splice(0), [`added * ${G} ${A}`, `added * ${G} ${B}`, `changed * ${G} ${B}`]);
+  change('replace', { dst: C, filter_mode: 'exclude', source_list: [S] });
+  assert.deepEqual(heard.splice(0), [`added ${S} ${G} ${C} blocked`, `added * ${G} ${C}`]);
+  change('del', { dst: C });
+  mdb.flush(DEVICE, 9);
+  assert.deepEqual(
+    heard.sort(),
+    [`deleted * ${G} ${A}`, `deleted * ${G} ${B}`, `deleted * ${G} ${C}`, `deleted ${S} ${G} ${C}`].map((line) =>
+      line.includes(S) ? `${line} blocked` : line,
+    ),
+  );
 });

@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
-import { run } from '../../cli/lab/process.ts';
-import { MAIN, type Vtep } from '../../cli/lab/vtep.ts';
+import { eventually, run } from '../../cli/lab/process.ts';
+import { MAIN, uvxlan, type Vtep } from '../../cli/lab/vtep.ts';
+import type { DaemonEvent } from '../../control/events.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import { tsharkFields } from './capture.ts';
 import { pair } from './pair.ts';
@@ -55,7 +56,43 @@ for (const uplink of ['redirect', 'udp'] as const) {
     if (uplink === 'udp') return;
     await t.test('capture --segments: what comes onto the wire', () => assertSegments(left, right));
     await t.test('capture: device, filter and count', () => assertCounts(left, right));
+    await t.test('monitor: groups, VTEPs and drops', () => assertMonitors(left, right));
   });
+}
+
+/** What happens to a group, to the VTEP when the NIC goes down, and to frames that are for nobody. */
+async function assertMonitors(left: Vtep, right: Vtep): Promise<void> {
+  const { host, device } = left;
+  const group = `dev ${device} port ${device} grp 239.1.1.1 permanent dst 192.0.2.77`;
+  const monitor = host.spawn([process.execPath, MAIN, ...'monitor mdb peer drop rate 1 -j'.split(' ')]);
+  const heard = (): string[] =>
+    monitor.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as DaemonEvent)
+      .map(({ group, event, dst, reason }) => [group, event, dst, reason].filter(Boolean).join(' '));
+  const until = (what: RegExp) => eventually(`${what}`, () => heard().some((line) => what.test(line)), 10_000);
+  try {
+    await eventually('the monitor listens', async () => {
+      await uvxlan(host, `mdb add ${group}`);
+      await uvxlan(host, `mdb del ${group}`);
+      return heard().includes('mdb deleted 192.0.2.77');
+    });
+    for (const line of ['mdb added 192.0.2.77', 'peer added 192.0.2.77', 'peer removed 192.0.2.77']) {
+      assert.ok(heard().includes(line), `${line} in\n${heard().join('\n')}`);
+    }
+    host.ip('link set eth0 down');
+    await until(new RegExp(`^peer down ${right.local} \\S`));
+    host.ip('link set eth0 up');
+    await until(new RegExp(`^peer up ${right.local}$`));
+    await eventually('drops are told', async () => {
+      await sendFrames(host, device, [frame(NO_SUCH_MAC, left.mac, '88b5', Buffer.alloc(50))]);
+      return heard().includes('drop drops tx_no_remote');
+    });
+    await until(/^drop drops-ended tx_no_remote$/);
+  } finally {
+    await monitor.stop('SIGKILL');
+  }
 }
 
 async function assertCaptures(left: Vtep, right: Vtep): Promise<void> {
