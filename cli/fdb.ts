@@ -1,3 +1,4 @@
+import { changeText, type FdbHistory } from '../control/fdb-history.ts';
 import { parseFdbEntry, parseFdbFilter, parseFdbFlush, parseFdbGet } from '../control/fdb-words.ts';
 import type { FdbRecord } from '../control/protocol.ts';
 import { type DaemonCommand, runCommand } from './client.ts';
@@ -18,7 +19,7 @@ default: frames to unknown, broadcast and multicast addresses go to every dst ap
   add        a new entry; fails when there is one
   append     one more dst for the all-zeros or a multicast MAC
   replace    the entry, or a new one
-  get        where the MAC is
+  get        where the MAC is, and its last changes: learned, moved from where, by hand or by ageing
   flush      removes what is selected, everything without a selection
   del        all of the MAC's entries, or with dst (port, vni, via) that one
 permanent (the default) and static entries stay; dynamic ones, those that were learned and those so added, age and move;
@@ -62,8 +63,11 @@ export function parseFdb(words: readonly string[], options: Options): DaemonComm
       return {
         command: 'fdb get',
         arguments: asked,
-        print: (records: FdbRecord[]) =>
-          printRecords(options.statistics ? records : withoutAges(records), false, options),
+        print: (records: FoundRecord[]) => {
+          const shown = options.statistics ? records : withoutAges(records);
+          if (options.json) printJson(shown, options.pretty);
+          else print(shown.map(foundText).join('\n'));
+        },
       };
     }
     case 'flush':
@@ -87,7 +91,15 @@ function printRecords(records: readonly FdbRecord[], ofOneDevice: boolean, optio
   if (records.length > 0) print(records.map((record) => recordText(record, ofOneDevice)).join('\n'));
 }
 
-function withoutAges(records: readonly FdbRecord[]): FdbRecord[] {
+type FoundRecord = FdbRecord & Partial<FdbHistory>;
+
+/** As bridge prints it, and what has happened to it, the last change first. */
+function foundText({ changes = 0, history = [], ...record }: FoundRecord): string {
+  const more = changes > history.length && history.length > 0 ? [`    of ${changes} changes`] : [];
+  return [recordText(record, false), ...history.map((change) => `    ${changeText(change)}`), ...more].join('\n');
+}
+
+function withoutAges(records: readonly FoundRecord[]): FoundRecord[] {
   return records.map(({ used: _, updated: __, ...record }) => record);
 }
 

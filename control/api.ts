@@ -211,6 +211,8 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
       return handlers.nexthopFlush();
     case 'fdb get':
       return handlers.fdbGet(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
+    case 'fdb history':
+      return handlers.fdbHistory(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
     case 'fdb flush':
       return handlers.fdbFlush(requiredName(args, 'dev'), selectionOf(fieldsOf(fieldsOf(args).selection), FDB_FIELDS));
     case 'mdb add':

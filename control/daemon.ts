@@ -20,6 +20,7 @@ import { DropEvents } from './drop-events.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
 import { explanation } from './explain/explain.ts';
 import { pose } from './explain/question.ts';
+import type { FdbHistory } from './fdb-history.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
@@ -331,8 +332,12 @@ export class Daemon implements DaemonHandlers {
     return this.#select(dev).flatMap((device) => this.#forwarding.show(device, selection, statistics));
   }
 
-  fdbGet(dev: string, mac: string): FdbRecord[] {
+  fdbGet(dev: string, mac: string): (FdbRecord & FdbHistory)[] {
     return this.#forwarding.get(this.#device(dev), mac);
+  }
+
+  fdbHistory(dev: string, mac: string): FdbHistory {
+    return this.#forwarding.history(this.#device(dev), mac);
   }
 
   /** With `vtep-filter strict`, frames of the VTEP have to come from these subnets, at most one a family; none: from anywhere. */

@@ -14,6 +14,7 @@ import type { VxlanDevice } from './device.ts';
 import { defaultDestination, outerOptions } from './device-options.ts';
 import type { Events } from './events.ts';
 import type { Found } from './explain/explain.ts';
+import { changeText, FdbHistories, type FdbHistory } from './fdb-history.ts';
 import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection.ts';
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
@@ -51,6 +52,7 @@ export class Forwarding {
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #nextHops = new Map<number, NextHop>();
   readonly #reach: ReachLog;
+  readonly #histories = new FdbHistories();
   readonly #peers: PeerEvents;
   readonly #refusals: Refusals;
   readonly #defaultTtl = { 4: systemTtl('ipv4/ip_default_ttl'), 6: systemTtl('ipv6/conf/all/hop_limit') };
@@ -65,9 +67,11 @@ export class Forwarding {
     this.#refusals = new Refusals(events);
     this.#warn = warn;
     const listener: FdbListener = {
-      wants: () => events.has('fdb'),
-      onChange: (change, { ifname, ...record }, from) =>
-        events.emit('fdb', change, ifname, from === undefined ? record : { ...record, from }),
+      onChange: (change, record, from, device) => {
+        this.#histories.note(device, change, record, from, Date.now());
+        const { ifname, ...entry } = record;
+        events.emit('fdb', change, ifname, from === undefined ? entry : { ...entry, from });
+      },
       onRefused: (...refused) => this.#refusals.note(...refused),
     };
     const nextHopEvents: NextHopEvents = {
@@ -179,6 +183,7 @@ export class Forwarding {
     this.#writer.nextHops.peers.forget(device.index);
     this.#devices.delete(device.index);
     this.learning.forget(device);
+    this.#histories.forget(device.index);
     this.#receiverChanged(device);
   }
 
@@ -232,8 +237,24 @@ export class Forwarding {
     return peers.isBound(index) !== wasBound;
   }
 
-  get({ index }: VxlanDevice, mac: string): FdbRecord[] {
-    return this.#writer.get(index, mac, performance.now());
+  /** The remotes of a MAC with ages and last changes: each its own. Throws FdbError ENOENT, which says when the MAC went. */
+  get({ index }: VxlanDevice, mac: string): (FdbRecord & FdbHistory)[] {
+    const { changes, history } = this.#histories.of(index, mac);
+    try {
+      const records = this.#writer.get(index, mac, performance.now());
+      return records.map((record) => {
+        const own = history.filter(({ dst, from }) => dst === record.dst || from === record.dst);
+        return { ...record, changes, history: records.length === 1 ? history : own };
+      });
+    } catch (error) {
+      if (!(error instanceof FdbError) || error.errno !== 'ENOENT' || changes === 0) throw error;
+      throw new FdbError('ENOENT', `${error.message} Its last change: ${changeText(history[0])}`);
+    }
+  }
+
+  /** The last changes of a MAC, whether it is there or not. */
+  history({ index }: VxlanDevice, mac: string): FdbHistory {
+    return this.#histories.of(index, mac);
   }
 
   /** With ages if they are asked for. */

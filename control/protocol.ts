@@ -6,6 +6,7 @@ import type { FdbRecord } from '../fdb/writer.ts';
 import { familyOf } from '../wire/address.ts';
 import type { CaptureRequest, Sink } from './capture/capture.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';
+import type { FdbHistory } from './fdb-history.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig, FdbEntry } from './fields.ts';
 import type { MdbArguments } from './mdb-words.ts';
@@ -212,8 +213,10 @@ export interface DaemonHandlers {
   /** Without dst all remotes of the MAC; else the remote with this dst, port, vni and via. */
   fdbDel(entry: FdbArguments): Answer<void>;
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
-  /** The remotes of a MAC, with ages. */
-  fdbGet(dev: string, mac: string): Answer<FdbRecord[]>;
+  /** The remotes of a MAC, with ages and last changes. */
+  fdbGet(dev: string, mac: string): Answer<(FdbRecord & Partial<FdbHistory>)[]>;
+  /** The last changes of a MAC, also of one that is gone. */
+  fdbHistory(dev: string, mac: string): Answer<FdbHistory>;
   nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): Answer<void>;
   nexthopDel(id: number): Answer<void>;
   /** null: all. */

@@ -82,10 +82,9 @@ export interface FdbRecord {
 /** What has happened to an entry, or to one remote of it. */
 export type FdbChange = 'added' | 'changed' | 'deleted' | 'learned' | 'moved' | 'aged';
 
-/** Hears of changes; `from` is the VTEP until then. Records are made only while it wants them. */
+/** Hears of changes; `from` is the VTEP until then. */
 export interface FdbListener {
-  readonly wants: () => boolean;
-  readonly onChange: (change: FdbChange, record: FdbRecord, from?: string) => void;
+  readonly onChange: (change: FdbChange, record: FdbRecord, from: string | undefined, device: number) => void;
   /** A MAC, two big-endian parts, at the VTEP `ip` is not learned, for want of room. */
   readonly onRefused?: (ifname: string, high: number, low: number, ip: string, reason: string) => void;
 }
@@ -409,12 +408,13 @@ export class FdbWriter {
 
   /** Tells of all remotes of an entry. */
   #tell(change: FdbChange, cell: number, from?: string): void {
-    if (!this.#listener?.wants()) return;
-    for (const record of this.#records(cell)) this.#listener.onChange(change, record, from);
+    if (!this.#listener) return;
+    const device = this.table.device(cell);
+    for (const record of this.#records(cell)) this.#listener.onChange(change, record, from, device);
   }
 
   #tellOf(change: FdbChange, cell: number, hop: NextHopKey): void {
-    if (this.#listener?.wants()) this.#listener.onChange(change, this.#record(cell, hop));
+    this.#listener?.onChange(change, this.#record(cell, hop), undefined, this.table.device(cell));
   }
 
   /** What has no room for another MAC that is learned at a next hop, if anything. */

@@ -8,11 +8,12 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createRequire } from 'node:module';
 import { isIP } from 'node:net';
 import { DROPS } from '../../dataplane/drops.ts';
+import { WrongValue } from '../fields.ts';
 import { CommandError } from '../protocol.ts';
 import { Feed } from './feed.ts';
 import { type Node, Tables } from './nodes.ts';
 import { lookAtPackets } from './packets.ts';
-import type { DropText } from './shapes.ts';
+import type { DropText, MacHistory } from './shapes.ts';
 
 export interface WebOptions {
   /** Where it listens; port 0 takes any that is free. */
@@ -167,6 +168,8 @@ class Site {
         return json(response, this.#drops);
       case '/api/packets':
         return this.#packets(searchParams, response);
+      case '/api/history':
+        return this.#history(searchParams, response);
     }
     const table = /^\/api\/(fdb|neighbours|peers)$/.exec(pathname)?.[1] as 'fdb' | 'neighbours' | 'peers' | undefined;
     if (table === undefined) return fail(response, 404, 'there is nothing here');
@@ -175,6 +178,18 @@ class Site {
     const offset = Number(searchParams.get('offset') ?? 0);
     if (!Number.isSafeInteger(offset) || offset < 0) return fail(response, 400, 'offset is not a number from 0 on');
     json(response, await tables[table]((searchParams.get('q') ?? '').slice(0, 200), offset));
+  }
+
+  async #history(search: URLSearchParams, response: ServerResponse): Promise<void> {
+    const node = this.#nodes.get(search.get('node') ?? '');
+    if (!node) return fail(response, 404, 'there is no such node');
+    const args = { dev: search.get('dev'), mac: (search.get('mac') ?? '').slice(0, 64) };
+    try {
+      json(response, await node.ask<MacHistory>('fdb history', args));
+    } catch (error) {
+      if (!(error instanceof CommandError) && !(error instanceof WrongValue)) throw error;
+      fail(response, 400, error.message);
+    }
   }
 
   async #packets(search: URLSearchParams, response: ServerResponse): Promise<void> {

@@ -71,6 +71,26 @@ export interface FdbRow {
   readonly state: string;
 }
 
+/** GET api/history?node= &dev= &mac= : the last changes of a MAC, also of one that is gone. */
+export interface MacHistory {
+  /** All of them since the MAC is followed. */
+  readonly changes: number;
+  /** The last ones, the newest first. */
+  readonly history: readonly MacChange[];
+}
+
+export interface MacChange {
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  /** 'learned', 'moved', 'aged', 'added', 'changed', 'deleted'. */
+  readonly event: string;
+  /** The VTEP from then on, or that the entry had when it went; absent where a nexthop group, `nhid`, stands in its place. */
+  readonly dst?: string;
+  readonly nhid?: number;
+  /** The VTEP until then. */
+  readonly from?: string;
+}
+
 export interface NeighbourRow {
   readonly address: string;
   readonly dev: string;

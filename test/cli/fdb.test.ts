@@ -9,6 +9,7 @@ import { FakeDaemon, fakeLink, OWN } from '../control/fake-daemon.ts';
 import { lacking } from '../net/requirements.ts';
 import { commandLine } from './command.ts';
 
+const MAC = '02:00:00:00:00:01';
 const KERNEL = { skip: lacking('kernel-vxlan') };
 
 test('entries are added, shown, deleted and flushed', async (t) => {
@@ -47,6 +48,28 @@ test('entries are added, shown, deleted and flushed', async (t) => {
   assert.deepEqual(await uvxlan('fdb show'), { status: 0, stdout: '', stderr: '' });
   assert.equal((await uvxlan('fdb show -j')).stdout, '[]\n');
   assert.equal((await uvxlan('fdb show dev v9')).stderr, 'uvxlan: Cannot find device "v9"\n');
+});
+
+test('get prints the last changes behind the entry', async (t) => {
+  const daemon = new FakeDaemon();
+  daemon.entries = [{ mac: MAC, ifname: 'v4', dst: '192.0.2.3', flags: ['self'], state: '' }];
+  const time = new Date(2026, 2, 1, 9, 30).getTime();
+  const history = [
+    { time: time + 5, event: 'moved', dst: '192.0.2.3', from: '192.0.2.2' },
+    { time, event: 'learned', dst: '192.0.2.2' },
+  ] as const;
+  daemon.history = { changes: 2, history };
+  const uvxlan = await commandLine(t, daemon);
+  const lines = [
+    `${MAC} dev v4 dst 192.0.2.3 self `,
+    '    2026-03-01 09:30:00.005 moved dst 192.0.2.3 from 192.0.2.2',
+    '    2026-03-01 09:30:00.000 learned dst 192.0.2.2',
+  ];
+  assert.equal((await uvxlan(`fdb get ${MAC} dev v4`)).stdout, `${lines.join('\n')}\n`);
+  const [record] = JSON.parse((await uvxlan(`-j fdb get ${MAC} dev v4`)).stdout);
+  assert.deepEqual(record, { ...daemon.entries[0], changes: 2, history });
+  daemon.history = { changes: 30, history };
+  assert.match((await uvxlan(`fdb get ${MAC} dev v4`)).stdout, /\n {4}of 30 changes\n$/);
 });
 
 const BATCH = `# three good ones, with and without the object

@@ -1,5 +1,6 @@
 import type { CaptureRequest } from '../../control/capture/capture.ts';
 import { type EventGroup, type EventListener, Events } from '../../control/events.ts';
+import type { FdbHistory } from '../../control/fdb-history.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
 import type { MdbArguments } from '../../control/mdb-words.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
@@ -98,7 +99,15 @@ export class FakeDaemon implements DaemonHandlers {
     this.link(dev);
     const found = this.entries.filter((entry) => entry.mac === mac);
     if (found.length === 0) throw new CommandError('Fdb entry not found', 'ENOENT');
-    return found.map((entry) => ({ ...entry, used: 3, updated: 4 }));
+    return found.map((entry) => ({ ...entry, used: 3, updated: 4, ...this.history }));
+  }
+
+  /** What fdbHistory() answers. */
+  history: FdbHistory = { changes: 0, history: [] };
+
+  fdbHistory(dev: string): FdbHistory {
+    this.link(dev);
+    return this.history;
   }
 
   nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): void {

@@ -20,7 +20,6 @@ function create() {
     {
       limit: 100,
       listener: {
-        wants: () => true,
         onChange: (change, { mac, nhid, dst }: FdbRecord) => heard.push(`${change} ${mac} ${nhid ?? dst}`),
       },
     },

@@ -16,7 +16,7 @@ function create(options: FdbOptions = {}, limit = 0) {
     assert.deepEqual([ifname, high], ['vx1', HIGH]);
     heard.push(`refused ${mac(low)} ${ip}: ${reason}`);
   };
-  const listener = { wants: () => true, onChange, onRefused };
+  const listener = { onChange, onRefused };
   const writer = new FdbWriter({ onNextHop() {}, onRelease() {} }, { limit: 1000, listener, ...options });
   writer.addDevice({ ...DEVICE, limit });
   const learn = (low: number, ip: string, now = 0) => writer.learn(1, HIGH, low, ip, '', now);

@@ -10,6 +10,7 @@ import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { kernelVtep, MAIN, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import type { DaemonEvent } from '../../control/events.ts';
+import type { FdbHistoryChange } from '../../control/fdb-history.ts';
 import type { FdbRecord, LinkRecord } from '../../control/protocol.ts';
 import { UPLINKS } from './pair.ts';
 import { frame, Listener, sendFrames, udpPacket } from './raw.ts';
@@ -146,6 +147,7 @@ for (const uplink of UPLINKS) {
     const records = await restingStats(ours.host);
     assertBalanced(records);
     assert.deepEqual(allDrops(records), { rx_static_mac: 2, rx_invalid_source_mac: 3, rx_own_mac: 1 });
+    await assertHistory(ours);
     const events = monitor.stdout
       .trim()
       .split('\n')
@@ -162,7 +164,29 @@ for (const uplink of UPLINKS) {
     ]) {
       assert.ok(events.includes(expected), `${expected} in\n${events.join('\n')}`);
     }
+    assert.ok(
+      events.some((line) => /^refused 02:00:00:00:00:4. 192\.0\.2\.40$/.test(line)),
+      events.join('\n'),
+    );
   });
+}
+
+/** Who moved a MAC; and of one that is not there any more, when it went. */
+async function assertHistory(ours: Vtep): Promise<void> {
+  const [{ changes, history }] = JSON.parse(await ours.fdb(`get ${mac(0x11)} dev ${ours.device} -j`));
+  assert.equal(changes, 2);
+  assert.deepEqual(
+    history.map(({ event, dst, from }: FdbHistoryChange) => [event, dst, from]),
+    [
+      ['moved', '192.0.2.20', '192.0.2.11'],
+      ['learned', '192.0.2.11', undefined],
+    ],
+  );
+  assert.ok(history[0].time >= history[1].time && Math.abs(Date.now() - history[0].time) < 60_000);
+  await assert.rejects(
+    ours.fdb(`get ${mac(0xee)} dev ${ours.device}`),
+    /Fdb entry not found\. Its last change: .* deleted dst 192\.0\.2\.99/,
+  );
 }
 
 test('vtep-filter keeps strangers out, and shows them', options, async (t) => {

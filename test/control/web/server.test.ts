@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { PassThrough } from 'node:stream';
 import test, { type TestContext } from 'node:test';
+import { WrongValue } from '../../../control/fields.ts';
 import { type Node, Tables } from '../../../control/web/nodes.ts';
 import { parseListen, startWeb } from '../../../control/web/server.ts';
-import type { FdbRow, Live, PacketList, Page, PeerRow } from '../../../control/web/shapes.ts';
+import type { FdbRow, Live, MacHistory, PacketList, Page, PeerRow } from '../../../control/web/shapes.ts';
 import { enhancedPacket, interfaceDescription, OUTBOUND, sectionHeader } from '../../../packets/pcapng.ts';
 import { frame } from '../../dataplane/packet.ts';
 
@@ -21,14 +22,20 @@ const LINK = {
   uvxlan: { unresolved: [{ dst: '192.0.2.3', reason: 'no route' }] },
 };
 
+const HISTORY = ({ dev, mac }: { dev: string; mac: string }): MacHistory => {
+  if (!mac) throw new WrongValue('""', 'is not a MAC address');
+  return { changes: 9, history: [{ time: 1, event: `of ${mac} on ${dev}`, dst: '192.0.2.3', from: '192.0.2.2' }] };
+};
+
 /** A daemon that counts what it is asked. */
 class FakeNode implements Node {
   readonly name = 'left';
   readonly asked: string[] = [];
   failure: string | undefined;
 
-  async ask<T>(command: string): Promise<T> {
+  async ask<T>(command: string, args?: unknown): Promise<T> {
     this.asked.push(command);
+    if (command === 'fdb history') return HISTORY(args as { dev: string; mac: string }) as T;
     if (this.failure) throw new Error(this.failure);
     const answers: Record<string, unknown> = {
       'fdb show': RECORDS,
@@ -204,4 +211,13 @@ test('packets come taken apart, with what the daemon says of them', async (t) =>
   assert.equal((await fetch(`${url}api/packets?node=other`)).status, 404);
   const all = await Promise.all([1, 2, 3].map(() => fetch(`${url}api/packets?node=left`).then(({ status }) => status)));
   assert.deepEqual(all.sort(), [200, 200, 503], 'two captures at a time');
+});
+
+test('the last changes of a MAC', async (t) => {
+  const { url } = await serve(t);
+  const ask = (query: string) => fetch(`${url}api/history?${query}`);
+  const answer = await ask('node=left&dev=vx1&mac=02:00:00:00:00:01');
+  assert.deepEqual(await answer.json(), HISTORY({ dev: 'vx1', mac: '02:00:00:00:00:01' }));
+  assert.equal((await ask('node=left&dev=vx1')).status, 400);
+  assert.equal((await ask('node=other&dev=vx1')).status, 404);
 });
