@@ -238,6 +238,8 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
       return handlers.neighFlush(neighFilterOf({ ...fieldsOf(args), dev: requiredName(args, 'dev') }));
     case 'explain':
       return handlers.explain(explainRequestOf(args));
+    case 'samples':
+      return handlers.samples();
     default:
       throw new CommandError(`the daemon (uvxlan ${VERSION}) does not know the command "${command}"`, 'EOPNOTSUPP');
   }

@@ -1,7 +1,8 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 import { availableParallelism, hostname } from 'node:os';
-import { clear, total } from '../dataplane/counters.ts';
+import { clear, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
+import { DROPS } from '../dataplane/drops.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
@@ -10,9 +11,10 @@ import { type Capabilities, probeCapabilities } from '../system/capabilities.ts'
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { Prefix } from '../wire/prefix.ts';
 import { type Api, runCommand, startApi } from './api.ts';
-import type { CaptureNames } from './capture/blocks.ts';
 import { Capture, type CaptureRequest } from './capture/capture.ts';
 import { captureStream } from './capture/chunks.ts';
+import { Sampler } from './capture/sampler.ts';
+import type { SampleNames } from './capture/samples.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
@@ -47,6 +49,7 @@ import {
   noSuchDevice,
   type RunningCapture,
   readyLine,
+  type SampleRecord,
   type StatsRecord,
   VERSION,
 } from './protocol.ts';
@@ -100,6 +103,7 @@ export class Daemon implements DaemonHandlers {
   readonly #events = new Events();
   readonly #dropEvents = new DropEvents(() => this.stats(null));
   #captures = 0;
+  #sampler: Sampler | undefined;
   readonly #neighbours = new OverlayNeighbours();
   readonly #neighbourFollower: NeighbourFollower;
   #capabilities!: Capabilities;
@@ -194,6 +198,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
       () => this.#offload?.close(),
+      () => this.#sampler?.close(),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
@@ -478,7 +483,26 @@ export class Daemon implements DaemonHandlers {
     };
   }
 
-  #captureNames(): CaptureNames {
+  samples(): SampleRecord {
+    this.#select(null);
+    this.#sampler ??= new Sampler({
+      workers: this.#workers + 1,
+      names: this.#captureNames(),
+      passed: () =>
+        [...this.#devices.values()].map(({ index, name, uplink }) => {
+          const sums = total(this.#pool.counters, index);
+          const arrived = total(this.#pool.counters, FIRST_UPLINK_SCOPE + uplink.index);
+          const dropped = DROPS.reduce((sum, drop) => sum + sums[drop.name] + arrived[drop.name], 0);
+          return { name, tx: sums.tx_packets, rx: sums.rx_packets, drops: dropped };
+        }),
+      nextId: () => ++this.#captures,
+      listen: (specs) => this.#pool.listen(specs),
+      unlisten: (id) => this.#pool.unlisten(id),
+    });
+    return this.#sampler.ask();
+  }
+
+  #captureNames(): SampleNames {
     return {
       device: (index) => this.#devices.get(index)?.name,
       uplink: (index) => {
@@ -488,6 +512,17 @@ export class Daemon implements DaemonHandlers {
         return { name: place.nic?.name ?? 'any', kind: uplink.kind, local: place.local };
       },
       nextHop: (index, device, frame) => this.#forwarding.describe(index, device, frame),
+      deviceOf: (uplink, vni) => {
+        // As the workers find it: of all devices of the packet's port and family.
+        const devices = [...this.#devices.values()];
+        const behind = devices.find((device) => device.uplink.index === uplink);
+        return devices.find(
+          ({ config, place }) =>
+            config.id === vni &&
+            config.dstport === behind?.config.dstport &&
+            familyOf(place.local) === familyOf(behind.place.local),
+        );
+      },
     };
   }
 

@@ -237,6 +237,8 @@ export interface DaemonHandlers {
   explain(request: ExplainRequest): Answer<Explanation>;
   /** Begins to record packets. Throws CommandError. */
   capture(request: CaptureRequest): Answer<RunningCapture>;
+  /** Samples of what passes; they are taken while somebody asks, at least every three seconds. */
+  samples(): Answer<SampleRecord>;
   /**
    * Calls the listener for each event of the groups, until what it returns is called. `dropRate`: packets a second of one reason from which
    * on the group `drop` tells.
@@ -275,6 +277,36 @@ export interface RunningCapture {
   /** Writes what has come until now, and statistics. */
   finish(): Promise<void>;
   abandon(): Promise<void>;
+}
+
+export interface SampleRecord {
+  /** The packet that was dropped last, for each reason and device, of those that were sampled. */
+  readonly drops: readonly DropSample[];
+  /** Of the last second, the busiest of each device; empty in the first second. */
+  readonly peers: readonly PeerRate[];
+}
+
+export interface DropSample {
+  /** null: an outer packet that is of no device's VNI. */
+  readonly dev: string | null;
+  readonly reason: string;
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  /** Where it was seen: a device or a NIC. */
+  readonly interface: string;
+  readonly direction: 'in' | 'out';
+  /** As it was, in bytes; `hex` has its beginning. */
+  readonly length: number;
+  readonly hex: string;
+  readonly comments: readonly string[];
+}
+
+/** What passes between a device and a VTEP, a second: VXLAN packets, and bytes of inner frames, that the workers carry. */
+export interface PeerRate {
+  readonly dev: string;
+  readonly address: string;
+  readonly tx: { readonly packets: number; readonly bytes: number };
+  readonly rx: { readonly packets: number; readonly bytes: number };
 }
 
 /** An error that tells the client an errno name besides the sentence. */

@@ -1,42 +1,26 @@
 /** The page: what the stream of events tells is handed to the parts that show it. */
-import type { DropText, Live, Page, PeerRow } from '../control/web/shapes.ts';
+import type { DropText, Live } from '../control/web/shapes.ts';
 import { Charts } from './charts.js';
 import { byId } from './dom.js';
-import { listDrops } from './drops.js';
+import { DropList } from './drops.js';
 import { Microscope } from './microscope.js';
 import { ratesBetween } from './rates.js';
 import { TableView } from './tables.js';
 import { describeDevices, drawTopology } from './topology.js';
 
-/** Peers change rarely: asked for again after so many seconds. */
-const PEERS_SECONDS = 5;
-
 const status = byId('status');
 const charts = new Charts(byId('charts'));
 const tables = new TableView(byId('table-view'));
 const microscope = new Microscope(byId('microscope-view'));
-const drops = new Map<string, DropText>();
-const peers = new Map<string, PeerRow[]>();
+const texts = new Map<string, DropText>();
+const drops = new DropList(byId('drop-list'), texts, (query) => void microscope.openSample(query));
 let last: Live | undefined;
 let opened = '';
-let seconds = 0;
 
 async function get<T>(path: string): Promise<T> {
   const response = await fetch(path);
   if (!response.ok) throw new Error(await response.text());
   return (await response.json()) as T;
-}
-
-async function askPeers({ nodes }: Live): Promise<void> {
-  for (const { name, error } of nodes) {
-    if (error !== undefined) continue;
-    const { rows } = await get<Page<PeerRow>>(`api/peers?${new URLSearchParams({ node: name })}`);
-    for (const key of [...peers.keys()]) if (key.startsWith(`${name} `)) peers.delete(key);
-    for (const row of rows) {
-      const key = `${name} ${row.dev}`;
-      peers.set(key, [...(peers.get(key) ?? []), row]);
-    }
-  }
 }
 
 function show(live: Live): void {
@@ -46,23 +30,22 @@ function show(live: Live): void {
   const working = live.nodes.filter(({ error }) => error === undefined);
   const devices = working.reduce((sum, node) => sum + node.devices.length, 0);
   status.textContent = `${working.length} of ${live.nodes.length} node${live.nodes.length === 1 ? '' : 's'}, ${devices} device${devices === 1 ? '' : 's'}`;
-  byId('map').replaceChildren(...drawTopology(live, rates, peers));
+  byId('map').replaceChildren(...drawTopology(live, rates));
   // Drawn anew only when it says something else: somebody may have opened one.
   const described = describeDevices(live);
   const text = described.map((part) => (part as Element).textContent).join('\n');
   if (text !== opened) byId('devices').replaceChildren(...described);
   opened = text;
-  byId('drop-list').replaceChildren(...listDrops(live, drops));
+  drops.show(live);
   microscope.setDevices(live);
   tables.setNodes(live.nodes.map(({ name }) => name));
-  if (seconds++ % PEERS_SECONDS === 0) askPeers(live).catch((error: Error) => trouble(error.message));
 }
 
 function trouble(text: string): void {
   status.textContent = text;
 }
 
-for (const drop of await get<DropText[]>('api/drops')) drops.set(drop.name, drop);
+for (const drop of await get<DropText[]>('api/drops')) texts.set(drop.name, drop);
 const events = new EventSource('api/live');
 events.onmessage = ({ data }) => show(JSON.parse(data as string) as Live);
 events.onerror = () => trouble('The daemon does not answer; trying again.');

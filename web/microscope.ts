@@ -42,12 +42,26 @@ export class Microscope {
     this.#device.replaceChildren(...values.map((value) => element('option', { value }, value.replace(' ', ' · '))));
   }
 
-  async #look(): Promise<void> {
+  #look(): Promise<void> {
     const [node = '', dev = ''] = this.#device.value.split(' ');
+    const query = new URLSearchParams({ node, dev, filter: this.#filter.value });
+    return this.#ask('looking for three seconds …', `api/packets?${query}`);
+  }
+
+  /** Shows the packet that was dropped last for a reason. */
+  async openSample(query: Record<string, string>): Promise<void> {
+    await this.#ask('asking for the packet …', `api/sample?${new URLSearchParams(query)}`);
+    const packet = this.#list.querySelector('button');
+    packet?.click();
+    packet?.focus();
+    this.#says.scrollIntoView();
+  }
+
+  async #ask(meanwhile: string, path: string, init?: RequestInit): Promise<void> {
     this.#button.disabled = true;
-    this.#says.textContent = 'looking for three seconds …';
+    this.#says.textContent = meanwhile;
     try {
-      const response = await fetch(`api/packets?${new URLSearchParams({ node, dev, filter: this.#filter.value })}`);
+      const response = await fetch(path, init);
       if (!response.ok) throw new Error(await response.text());
       this.#show((await response.json()) as PacketList);
     } catch (error) {
@@ -58,7 +72,10 @@ export class Microscope {
   }
 
   #show({ packets }: PacketList): void {
-    this.#says.textContent = packets.length === 0 ? 'No packet passed.' : `${packets.length} packets; pick one.`;
+    this.#says.textContent =
+      packets.length === 0
+        ? 'No packet passed.'
+        : `${packets.length} packet${packets.length === 1 ? '' : 's'}; pick one.`;
     this.#view.replaceChildren();
     this.#list.replaceChildren(
       ...packets.map((packet) => {
@@ -90,7 +107,10 @@ class PacketView {
   constructor(packet: PacketShape) {
     this.#packet = packet;
     const octets = packet.hex.match(/../g) ?? [];
-    this.#bytes = octets.map((octet, i) => element('span', { 'data-at': i }, octet));
+    this.#bytes = octets.map((octet, i) => {
+      const layer = packet.layers.findLast(({ offset, length }) => i >= offset && i < offset + length);
+      return element('span', { 'data-at': i, class: layer ? `depth${Math.min(layer.depth, 1)}` : '' }, octet);
+    });
     const dump = element('div', { class: 'bytes', 'aria-label': `${packet.length} bytes` }, ...this.#bytes);
     const tree = element(
       'div',

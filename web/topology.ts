@@ -1,65 +1,62 @@
 /** Nodes, their devices and the VTEPs that these send to, with what flows on each edge. */
-import type { DeviceState, Live, PeerRow } from '../control/web/shapes.ts';
+import type { Counts, DeviceState, Live, PeerState } from '../control/web/shapes.ts';
 import { bitRate, type Child, element, short, svg } from './dom.js';
 import type { DeviceRates } from './rates.js';
 
-/** VTEPs that a device is drawn with; the table has all. */
-const MOST_PEERS = 8;
-const ROW = 34;
+const ROW = 38;
 const WIDTH = 640;
+/** Where the device's box ends, the edges part, and the VTEPs' boxes begin. */
+const [BOX, FORK, PEERS] = [176, 206, 420];
 
-/** By 'NODE DEVICE'. */
-export type Peers = ReadonlyMap<string, readonly PeerRow[]>;
-
-export function drawTopology(live: Live, rates: ReadonlyMap<string, DeviceRates>, peers: Peers): Child[] {
+export function drawTopology(live: Live, rates: ReadonlyMap<string, DeviceRates>): Child[] {
   return live.nodes.flatMap((node) => {
     if (node.error !== undefined) return [element('p', { class: 'trouble' }, `${node.name}: ${node.error}`)];
     if (node.devices.length === 0) return [element('p', {}, `${node.name} has no device yet.`)];
-    return node.devices.map((device) => {
-      const key = `${node.name} ${device.name}`;
-      return drawDevice(node.name, device, rates.get(key), peers.get(key) ?? []);
-    });
+    return node.devices.map((device) => drawDevice(node.name, device, rates.get(`${node.name} ${device.name}`)));
   });
 }
 
-function drawDevice(
-  node: string,
-  device: DeviceState,
-  rates: DeviceRates | undefined,
-  peers: readonly PeerRow[],
-): Element {
-  const shown = peers.slice(0, MOST_PEERS);
-  const height = Math.max(2, shown.length + (peers.length > MOST_PEERS ? 1 : 0)) * ROW + 30;
+function drawDevice(node: string, device: DeviceState, rates: DeviceRates | undefined): Element {
+  const { total, rows } = device.peers;
+  const height = Math.max(2, rows.length + (total > rows.length ? 1 : 0)) * ROW + 20;
   const middle = height / 2;
-  const flow = rates ? `out ${bitRate(rates.tx.bytes)}, in ${bitRate(rates.rx.bytes)}` : '';
-  const label = `${node}, ${device.name}: VNI ${device.vni}, ${device.local}, ${peers.length} VTEPs${flow && `, ${flow}`}`;
-  const busy = rates !== undefined && rates.tx.packets + rates.rx.packets > 0;
+  const flow = rates ? `→ ${bitRate(rates.tx.bytes)}  ← ${bitRate(rates.rx.bytes)}` : '';
+  const edges = rows.map((row) => `${row.address}: ${edgeText(row) || 'nothing'}`).join('; ');
   const picture = svg('svg', {
     viewBox: `0 0 ${WIDTH} ${height}`,
     role: 'img',
-    'aria-label': label,
+    'aria-label': `${node}, ${device.name}: VNI ${device.vni}, ${device.local}, ${flow}; ${total} VTEPs: ${edges}`,
     class: 'topology',
   });
+  for (const [i, row] of rows.entries()) picture.append(...drawPeer(row, middle, 10 + ROW / 2 + i * ROW));
   picture.append(
-    svg('rect', { x: 4, y: middle - 40, width: 190, height: 80, rx: 8, class: 'box' }),
-    words(99, middle - 18, device.name, 'strong'),
-    words(99, middle + 2, `VNI ${device.vni} · ${device.uplink}`),
-    words(99, middle + 22, device.local),
-    svg('line', { x1: 194, y1: middle, x2: 330, y2: middle, class: busy ? 'edge busy' : 'edge' }),
-    words(262, middle - 10, rates ? `→ ${bitRate(rates.tx.bytes)}` : '', 'rate'),
-    words(262, middle + 20, rates ? `← ${bitRate(rates.rx.bytes)}` : '', 'rate'),
+    svg('rect', { x: 4, y: middle - 42, width: BOX - 4, height: 84, rx: 8, class: 'box' }),
+    words(90, middle - 20, device.name, 'strong'),
+    words(90, middle - 1, `VNI ${device.vni} · ${device.uplink}`),
+    words(90, middle + 17, device.local),
+    words(90, middle + 34, flow, 'rate'),
   );
-  for (const [i, { address, macs, reason }] of shown.entries()) {
-    const y = 15 + ROW / 2 + i * ROW;
-    picture.append(
-      svg('line', { x1: 330, y1: middle, x2: 400, y2: y, class: reason ? 'edge broken' : 'edge' }),
-      svg('rect', { x: 400, y: y - 14, width: 236, height: 28, rx: 6, class: reason ? 'box broken' : 'box' }),
-      words(518, y + 5, `${address} · ${short(macs)} MAC${macs === 1 ? '' : 's'}`),
-    );
-    if (reason) picture.append(svg('title', {}, reason));
-  }
-  if (peers.length > MOST_PEERS) picture.append(words(518, height - 12, `and ${peers.length - MOST_PEERS} more`));
+  if (total > rows.length) picture.append(words((PEERS + WIDTH) / 2, height - 12, `and ${total - rows.length} more`));
   return element('figure', {}, element('figcaption', {}, node), picture);
+}
+
+function drawPeer(peer: PeerState, middle: number, y: number): SVGElement[] {
+  const { address, macs, reason } = peer;
+  const flow = edgeText(peer);
+  const kind = reason ? ' broken' : flow ? ' busy' : '';
+  const box = svg('rect', { x: PEERS, y: y - 14, width: WIDTH - PEERS - 4, height: 28, rx: 6, class: `box${kind}` });
+  if (reason) box.append(svg('title', {}, reason));
+  return [
+    svg('path', { d: `M${BOX},${middle} L${FORK},${y} H${PEERS}`, class: `edge${kind}` }),
+    box,
+    words((PEERS + WIDTH) / 2, y + 5, `${address} · ${short(macs)} MAC${macs === 1 ? '' : 's'}`),
+    words((FORK + PEERS) / 2, y - 5, reason ? 'cannot be reached' : flow, 'rate'),
+  ];
+}
+
+function edgeText({ tx, rx }: PeerState): string {
+  if (tx.packets + rx.packets === 0) return '';
+  return `→ ${bitRate(tx.bytes)}  ← ${bitRate(rx.bytes)}`;
 }
 
 function words(x: number, y: number, text: string, kind = ''): SVGTextElement {
@@ -74,7 +71,7 @@ export function describeDevices(live: Live): Child[] {
         ['uplink', `${device.uplink} (${device.reason})`],
         ['address', `${device.mac}, mtu ${device.mtu}`],
         ['on the wire', `${device.local}, port ${device.port}${device.nic && `, ${device.nic}`}`],
-        ['offload', device.offload],
+        ['flow offload', offloadText(device)],
         ['FDB', `${device.entries} entries, ${device.workers} workers`],
         ...device.unresolved.map(({ dst, reason }): [string, string] => [`cannot reach ${dst}`, reason]),
       ];
@@ -85,5 +82,16 @@ export function describeDevices(live: Live): Child[] {
       );
       return element('details', {}, element('summary', {}, `${node.name} · ${device.name}`), list);
     }),
+  );
+}
+
+/** What the kernel carries by itself and what the workers do, and why. */
+function offloadText({ offload, tx, rx }: DeviceState): string {
+  const part = ({ packets, offloaded }: Counts): string =>
+    packets === 0 ? 'nothing yet' : `${short(offloaded)} of ${short(packets)} packets`;
+  if (offload === 'off') return 'off: the workers carry everything ("offload auto" lets the kernel carry known flows)';
+  return (
+    `${offload}. The kernel has carried ${part(tx)} sent and ${part(rx)} received; the workers carry the rest: broadcast, unknown MACs, ` +
+    'ARP, what is too large, fragments, and while somebody captures all of it'
   );
 }

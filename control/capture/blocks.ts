@@ -1,17 +1,11 @@
 /** Recorded packets as blocks of a capture: with direction, next hop and drop reason as comments. */
-import { COUNTERS } from '../../dataplane/counters.ts';
-import { DROPS } from '../../dataplane/drops.ts';
 import {
   RECORD_CHECKSUM,
-  RECORD_COPIES,
   RECORD_DEVICE,
-  RECORD_DROP,
-  RECORD_DROPPED,
   RECORD_FLAGS,
   RECORD_GSO,
   RECORD_GSO_SIZE,
   RECORD_LENGTH,
-  RECORD_NEXT_HOP,
   RECORD_OUTER,
   RECORD_RECEIVED,
   RECORD_UPLINK,
@@ -22,17 +16,8 @@ import { enhancedPacket, INBOUND, interfaceDescription, OUTBOUND } from '../../p
 import { type Offload, segmentsOf } from '../../packets/segments.ts';
 import { GSO_TUNNEL_IPV4, GSO_TUNNEL_IPV6, GSO_TYPE_MASK, GSO_UDP_L4, NEEDS_CSUM } from '../../system/vnet.ts';
 import type { CaptureRequest } from './capture.ts';
+import { type CaptureNames, commentsOf } from './comments.ts';
 import { fillHostHeaders } from './host-headers.ts';
-
-/** What the numbers in records stand for. */
-export interface CaptureNames {
-  /** Of a device; undefined when it is gone. */
-  device(index: number): string | undefined;
-  /** Of an uplink: its NIC, and the address that its packets are sent from. */
-  uplink(index: number): { readonly name: string; readonly kind: string; readonly local: string } | undefined;
-  /** 'VTEP 192.0.2.2, port 8472, VNI 1 (FDB: 02:00:00:00:00:02 dst 192.0.2.2 static)'. `frame`: its beginning. */
-  nextHop(index: number, device: number, frame: Uint8Array): string;
-}
 
 export class BlockWriter {
   readonly #names: CaptureNames;
@@ -82,7 +67,7 @@ export class BlockWriter {
       const local = flags & RECORD_RECEIVED ? this.#names.uplink(index)?.local : undefined;
       fillHostHeaders(bytes, length, local);
     }
-    const comments = this.#comments(words, record, bytes, flags);
+    const comments = commentsOf(this.#names, words, record, bytes);
     const packet = {
       interface: this.#interfaces.get(`${outer} ${index}`)!,
       time: ring.time(record),
@@ -100,36 +85,6 @@ export class BlockWriter {
     });
     return [...described, ...parts];
   }
-
-  #comments(words: Int32Array, record: number, bytes: Uint8Array, flags: number): string[] {
-    const comments: string[] = [];
-    const nextHop = words[record + RECORD_NEXT_HOP];
-    if (nextHop > 0) {
-      const copies = words[record + RECORD_COPIES];
-      const to = this.#names.nextHop(nextHop, words[record + RECORD_DEVICE], bytes);
-      comments.push(copies > 1 ? `to ${copies} VTEPs, first ${to}` : `to ${to}`);
-    }
-    const drop = words[record + RECORD_DROP];
-    if (drop > 0) comments.push(dropText(COUNTERS[drop - 1], words[record + RECORD_DROPPED]));
-    const gso = words[record + RECORD_GSO];
-    const type = (gso >> 8) & GSO_TYPE_MASK;
-    const size = words[record + RECORD_GSO_SIZE];
-    const isRun = (flags & RECORD_OUTER) !== 0 && gso >> 8 === GSO_UDP_L4;
-    if (isRun) comments.push(`a run of VXLAN packets, one every ${size} bytes: sent and received at once (UDP GSO)`);
-    else if (type !== 0) {
-      const what = type === GSO_UDP_L4 ? 'datagrams' : 'a TCP segment';
-      comments.push(`super-frame: ${what} to be cut every ${size} bytes of payload`);
-    }
-    if (gso & NEEDS_CSUM && type === 0)
-      comments.push("checksum unfinished: the pseudo-header's sum, the rest is left to the NIC");
-    if (flags & RECORD_VIA_HOST) {
-      const done = flags & RECORD_RECEIVED ? 'has taken off' : 'writes';
-      comments.push(
-        `the host's stack ${done} the outer headers: MACs, identification, source port and TTL are not known here`,
-      );
-    }
-    return comments;
-  }
 }
 
 function offloadOf(words: Int32Array, record: number): Offload {
@@ -144,10 +99,4 @@ function offloadOf(words: Int32Array, record: number): Offload {
     checksumStart: checksum & 0xffff,
     checksumOffset: checksum >>> 16,
   };
-}
-
-function dropText(name: string, count: number): string {
-  const drop = DROPS.find((each) => each.name === name);
-  const dropped = count > 1 ? `dropped (${count} packets)` : 'dropped';
-  return `${dropped}, ${name}: ${drop?.meaning ?? 'a reason without a name'} ${drop?.advice ?? ''}`.trimEnd();
 }

@@ -2,7 +2,8 @@
 import { allocateRing, RingReader } from '../../dataplane/record/ring.ts';
 import type { TapSpec } from '../../dataplane/record/tap.ts';
 import { interfaceStatistics, sectionHeader } from '../../packets/pcapng.ts';
-import { BlockWriter, type CaptureNames } from './blocks.ts';
+import { BlockWriter } from './blocks.ts';
+import type { CaptureNames } from './comments.ts';
 
 export interface CaptureRequest {
   /** null: all devices. */

@@ -1,7 +1,7 @@
 /** What happens, once a second, for all pages that are open: the nodes are asked once, however many look on, and not at all when nobody does. */
 import type { ServerResponse } from 'node:http';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { type Node, nodeState } from './nodes.ts';
+import { type Node, nodeState, type Tables } from './nodes.ts';
 import type { Live } from './shapes.ts';
 
 const PERIOD = 1_000;
@@ -11,13 +11,13 @@ const RESOLUTION = 10;
 const BACKLOG = 1 << 20;
 
 export class Feed {
-  readonly #nodes: readonly Node[];
+  readonly #nodes: ReadonlyMap<Node, Tables>;
   readonly #clients = new Set<ServerResponse>();
   readonly #delay = monitorEventLoopDelay({ resolution: RESOLUTION });
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
 
-  constructor(nodes: readonly Node[]) {
+  constructor(nodes: ReadonlyMap<Node, Tables>) {
     this.#nodes = nodes;
   }
 
@@ -54,7 +54,7 @@ export class Feed {
   async #send(): Promise<void> {
     if (this.#asking) return; // a node that answers slowly is not asked again meanwhile
     this.#asking = true;
-    const nodes = await Promise.all(this.#nodes.map(nodeState));
+    const nodes = await Promise.all(Array.from(this.#nodes, ([node, tables]) => nodeState(node, tables)));
     this.#asking = false;
     const delay = Math.max(0, Math.round(this.#delay.percentile(99) / 1e4) / 100 - RESOLUTION);
     this.#delay.reset();

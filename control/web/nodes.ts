@@ -1,7 +1,7 @@
 /** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
 import type { CaptureRequest } from '../capture/capture.ts';
 import type { NeighRecord } from '../neigh-words.ts';
-import type { FdbRecord, LinkRecord, StatsRecord } from '../protocol.ts';
+import type { FdbRecord, LinkRecord, PeerRate, SampleRecord, StatsRecord } from '../protocol.ts';
 import type { Counts, DeviceState, FdbRow, NeighbourRow, NodeState, Page, PeerRow } from './shapes.ts';
 
 /** A daemon, however it is reached. */
@@ -15,34 +15,57 @@ export interface Node {
 
 /** Rows that one answer has at most. */
 export const PAGE_ROWS = 100;
+/** VTEPs that a device is drawn with; the table has all. */
+const MAP_PEERS = 8;
 /** A large FDB is not listed anew for each letter of a search, in milliseconds. */
 const KEEP = 2_000;
+/** Nor is it counted through for each second of the page. */
+const KEEP_PEERS = 5_000;
 
-export async function nodeState(node: Node): Promise<NodeState> {
+export async function nodeState(node: Node, tables: Tables): Promise<NodeState> {
   try {
-    const [links, stats] = await Promise.all([
+    const [links, stats, samples, peers] = await Promise.all([
       node.ask<LinkRecord[]>('link show', { name: null }),
       node.ask<StatsRecord[]>('stats', { name: null }),
+      node.ask<SampleRecord>('samples'),
+      tables.allPeers(),
     ]);
     const { version } = await node.ask<{ version: string }>('status');
     const uplinks = stats.filter(({ ifname }) => ifname.startsWith('uplink '));
     return {
       name: node.name,
       version,
-      devices: links.map((link) =>
-        deviceState(
-          link,
-          stats.find(({ ifname }) => ifname === link.ifname),
-        ),
-      ),
+      devices: links.map((link) => {
+        const own = stats.find(({ ifname }) => ifname === link.ifname);
+        return deviceState(link, own, peersOf(link.ifname, peers, samples.peers));
+      }),
       uplinks: uplinks.map(({ ifname, rx }) => ({ name: ifname, rx: counts(rx) })),
+      samples: samples.drops.map(({ dev, reason, time }) => ({ dev, reason, time })),
     };
   } catch (error) {
-    return { name: node.name, error: (error as Error).message, devices: [], uplinks: [] };
+    return { name: node.name, error: (error as Error).message, devices: [], uplinks: [], samples: [] };
   }
 }
 
-function deviceState(link: LinkRecord, stats: StatsRecord | undefined): DeviceState {
+const NO_RATE = { packets: 0, bytes: 0 };
+
+/** Those that cannot be reached come first, as many as leave room for the busiest. */
+function peersOf(dev: string, all: readonly PeerRow[], rates: readonly PeerRate[]): DeviceState['peers'] {
+  const own = all.filter((row) => row.dev === dev);
+  const known = new Map(own.map((row) => [row.address, row]));
+  const measured = new Map(rates.filter((rate) => rate.dev === dev).map((rate) => [rate.address, rate]));
+  const broken = own.filter(({ reason }) => reason !== '').slice(0, MAP_PEERS / 2);
+  // A VTEP may send without being in the FDB.
+  const busy = [...measured.keys()].map((address) => known.get(address) ?? { address, dev, macs: 0, reason: '' });
+  const shown = [...new Set([...broken, ...busy, ...own.slice(0, MAP_PEERS)])].slice(0, MAP_PEERS);
+  const rows = shown.map((row) => {
+    const { tx = NO_RATE, rx = NO_RATE } = measured.get(row.address) ?? {};
+    return { ...row, tx, rx };
+  });
+  return { total: own.length, rows };
+}
+
+function deviceState(link: LinkRecord, stats: StatsRecord | undefined, peers: DeviceState['peers']): DeviceState {
   const { id, local, local6, link: nic, port } = link.linkinfo.info_data;
   const { uplink, reason, workers, fdb_entries, unresolved, offload } = link.uvxlan;
   const nothing = { in: 0, copies: 0, out: 0, bytes: 0, drops: {} };
@@ -56,11 +79,11 @@ function deviceState(link: LinkRecord, stats: StatsRecord | undefined): DeviceSt
       nic: nic ?? '',
       port,
     },
-    ...{ uplink, reason, workers, entries: fdb_entries },
+    ...{ uplink, reason, workers, entries: fdb_entries, peers },
     offload: offload ? `send ${text(offload.send)}, receive ${text(offload.receive)}` : 'off',
     tx: counts(stats?.tx ?? nothing),
     rx: counts(stats?.rx ?? nothing),
-    unresolved: unresolved ?? [],
+    unresolved: (unresolved ?? []).slice(0, MAP_PEERS),
   };
 }
 
@@ -68,14 +91,20 @@ function text(state: true | string): string {
   return state === true ? 'on' : `off (${state})`;
 }
 
-function counts({ out, bytes, drops }: StatsRecord['rx']): Counts {
-  return { packets: out, bytes, drops: Object.fromEntries(Object.entries(drops).filter(([, count]) => count > 0)) };
+function counts({ out, bytes, offloaded = 0, drops }: StatsRecord['rx']): Counts {
+  return {
+    packets: out,
+    bytes,
+    offloaded,
+    drops: Object.fromEntries(Object.entries(drops).filter(([, count]) => count > 0)),
+  };
 }
 
 /** The FDB, neighbours and peers of one node, searched and by the page. */
 export class Tables {
   readonly #node: Node;
   readonly #now: () => number;
+  #peers: { readonly at: number; readonly answer: Promise<readonly PeerRow[]> } | undefined;
   readonly #kept = new Map<string, { readonly at: number; readonly answer: Promise<unknown> }>();
 
   constructor(node: Node, now: () => number = () => performance.now()) {
@@ -99,6 +128,21 @@ export class Tables {
   }
 
   async peers(query: string, offset: number): Promise<Page<PeerRow>> {
+    return page(await this.allPeers(), query, offset, (row) => row);
+  }
+
+  /** The VTEPs of the FDB, with the number of MACs behind each. */
+  async allPeers(): Promise<readonly PeerRow[]> {
+    if (this.#peers && this.#now() - this.#peers.at < KEEP_PEERS) return this.#peers.answer;
+    const answer = this.#countPeers();
+    this.#peers = { at: this.#now(), answer };
+    answer.catch(() => {
+      this.#peers = undefined;
+    });
+    return answer;
+  }
+
+  async #countPeers(): Promise<PeerRow[]> {
     const [records, links] = await Promise.all([
       this.#ask<FdbRecord[]>('fdb show'),
       this.#ask<LinkRecord[]>('link show', { name: null }),
@@ -114,7 +158,7 @@ export class Tables {
       if (peer) peer.macs++;
       else peers.set(`${ifname} ${dst}`, { address: dst, dev: ifname, macs: 1 });
     }
-    return page([...peers], query, offset, ([key, peer]) => ({ ...peer, reason: reasons.get(key) ?? '' }));
+    return Array.from(peers, ([key, peer]) => ({ ...peer, reason: reasons.get(key) ?? '' }));
   }
 
   #ask<T>(command: string, args: unknown = { dev: null }): Promise<T> {

@@ -2,7 +2,7 @@
 import { CaptureError, type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
 import { dissect } from '../../packets/dissect.ts';
 import { layerTitle, type Packet, valueText } from '../../packets/packet.ts';
-import { CAPTURE_SNAP_LENGTH, CommandError, type LinkRecord } from '../protocol.ts';
+import { CAPTURE_SNAP_LENGTH, CommandError, type LinkRecord, type SampleRecord } from '../protocol.ts';
 import type { Node } from './nodes.ts';
 import type { PacketList, PacketShape } from './shapes.ts';
 
@@ -21,8 +21,7 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
     throw new CommandError('other pages are looking at packets: try again in a moment', 'EBUSY');
   running++;
   try {
-    const links = await node.ask<LinkRecord[]>('link show', { name: null });
-    const vxlanPorts = links.map(({ linkinfo }) => linkinfo.info_data.port);
+    const vxlanPorts = await portsOf(node);
     const capture = await node.capture({
       dev,
       filter,
@@ -51,7 +50,20 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
   }
 }
 
-function shapeOf(read: ReadPacket, vxlanPorts: readonly number[]): PacketShape {
+/** The packet that was dropped last for a reason; undefined when none was seen. */
+export async function sampleOf(node: Node, dev: string | null, reason: string): Promise<PacketShape | undefined> {
+  const [{ drops }, vxlanPorts] = await Promise.all([node.ask<SampleRecord>('samples'), portsOf(node)]);
+  const sample = drops.find((drop) => drop.dev === dev && drop.reason === reason);
+  if (!sample) return undefined;
+  return shapeOf({ ...sample, bytes: Buffer.from(sample.hex, 'hex'), linkType: 'ethernet' }, vxlanPorts);
+}
+
+async function portsOf(node: Node): Promise<number[]> {
+  const links = await node.ask<LinkRecord[]>('link show', { name: null });
+  return links.map(({ linkinfo }) => linkinfo.info_data.port);
+}
+
+function shapeOf(read: Omit<ReadPacket, 'number'>, vxlanPorts: readonly number[]): PacketShape {
   const { bytes, length, linkType, time, direction, comments } = read;
   const packet = dissect(bytes.slice(0, MOST_BYTES), { length, linkType, vxlanPorts });
   return {

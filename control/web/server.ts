@@ -12,8 +12,8 @@ import { WrongValue } from '../fields.ts';
 import { CommandError } from '../protocol.ts';
 import { Feed } from './feed.ts';
 import { type Node, Tables } from './nodes.ts';
-import { lookAtPackets } from './packets.ts';
-import type { DropText, MacHistory } from './shapes.ts';
+import { lookAtPackets, sampleOf } from './packets.ts';
+import type { DropText, MacHistory, PacketList } from './shapes.ts';
 
 export interface WebOptions {
   /** Where it listens; port 0 takes any that is free. */
@@ -104,8 +104,9 @@ class Site {
     this.#secret = secret;
     this.#address = address;
     this.#nodes = new Map(nodes.map((node) => [node.name, node]));
-    this.#tables = new Map(nodes.map((node) => [node.name, new Tables(node)]));
-    this.#feed = new Feed(nodes);
+    const tables = new Map(nodes.map((node) => [node, new Tables(node)]));
+    this.#tables = new Map(Array.from(tables, ([{ name }, own]) => [name, own]));
+    this.#feed = new Feed(tables);
     const uplot = (name: string) => readFileSync(createRequire(import.meta.url).resolve(`uplot/dist/uPlot.${name}`));
     const web = (name: string) => readFileSync(new URL(`../../web/${name}`, import.meta.url));
     const script = 'text/javascript; charset=utf-8';
@@ -170,6 +171,8 @@ class Site {
         return this.#packets(searchParams, response);
       case '/api/history':
         return this.#history(searchParams, response);
+      case '/api/sample':
+        return this.#sample(searchParams, response);
     }
     const table = /^\/api\/(fdb|neighbours|peers)$/.exec(pathname)?.[1] as 'fdb' | 'neighbours' | 'peers' | undefined;
     if (table === undefined) return fail(response, 404, 'there is nothing here');
@@ -201,6 +204,13 @@ class Site {
       if (!(error instanceof CommandError)) throw error;
       fail(response, error.errno === 'EBUSY' ? 503 : 400, error.message);
     }
+  }
+
+  async #sample(search: URLSearchParams, response: ServerResponse): Promise<void> {
+    const node = this.#nodes.get(search.get('node') ?? '');
+    const packet = node && (await sampleOf(node, search.get('dev') || null, search.get('reason') ?? ''));
+    if (packet) json(response, { packets: [packet] } satisfies PacketList);
+    else fail(response, 404, 'there is no such sample any more');
   }
 
   /** A name that leads here by a trick of DNS is not ours, so that no other site's scripts read the page. */

@@ -16,6 +16,8 @@ export interface NodeState {
   readonly version?: string;
   readonly devices: readonly DeviceState[];
   readonly uplinks: readonly UplinkState[];
+  /** Drops of which there is a sample: GET api/sample?node= &dev= &reason= has it, as a PacketList of one. */
+  readonly samples: readonly { readonly dev: string | null; readonly reason: string; readonly time: number }[];
 }
 
 export interface DeviceState {
@@ -33,8 +35,21 @@ export interface DeviceState {
   readonly offload: string;
   readonly tx: Counts;
   readonly rx: Counts;
+  /** How many VTEPs there are, and some of them: those that cannot be reached, then the busiest. */
+  readonly peers: { readonly total: number; readonly rows: readonly PeerState[] };
   /** VTEPs that cannot be reached, and why. */
   readonly unresolved: readonly { readonly dst: string; readonly reason: string }[];
+}
+
+/** A VTEP and what the workers carry to it and from it, a second, by samples. */
+export interface PeerState extends PeerRow {
+  readonly tx: Rate;
+  readonly rx: Rate;
+}
+
+export interface Rate {
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 export interface UplinkState {
@@ -45,6 +60,8 @@ export interface UplinkState {
 export interface Counts {
   readonly packets: number;
   readonly bytes: number;
+  /** Of `packets`, those that the kernel has carried by itself. */
+  readonly offloaded: number;
   /** By reason, those that are not zero. */
   readonly drops: Readonly<Record<string, number>>;
 }

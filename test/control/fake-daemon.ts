@@ -4,7 +4,14 @@ import type { FdbHistory } from '../../control/fdb-history.ts';
 import type { DeviceConfig } from '../../control/fields.ts';
 import type { MdbArguments } from '../../control/mdb-words.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from '../../control/neigh-words.ts';
-import type { ExplainRequest, Explanation, LinkRecord, RunningCapture, StatsRecord } from '../../control/protocol.ts';
+import type {
+  ExplainRequest,
+  Explanation,
+  LinkRecord,
+  RunningCapture,
+  SampleRecord,
+  StatsRecord,
+} from '../../control/protocol.ts';
 import {
   CommandError,
   type DaemonHandlers,
@@ -192,6 +199,10 @@ export class FakeDaemon implements DaemonHandlers {
       finish: async () => void this.captures.pop(),
       abandon: async () => void this.captures.pop(),
     };
+  }
+
+  samples(): SampleRecord {
+    return { drops: [], peers: [] };
   }
 
   listen(groups: readonly EventGroup[], listener: EventListener): () => void {

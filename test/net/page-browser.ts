@@ -1,7 +1,7 @@
 // Run by page.test.ts inside a network namespace: looks at the page in a real browser, and prints what it saw as JSON.
 //   node page-browser.js URL [SCREENSHOT]
 
-import { chromium, type Page } from 'playwright-core';
+import { type Browser, chromium, type Page } from 'playwright-core';
 
 export interface Seen {
   /** What the page wrote to the console, and errors of its scripts. */
@@ -10,6 +10,10 @@ export interface Seen {
   /** Points of the first chart, and some seconds later. */
   readonly points: readonly number[];
   readonly drops: string;
+  /** What the microscope shows of the packet that was dropped last. */
+  readonly dropped: { readonly packet: string; readonly notes: string };
+  /** What the topology says, with rates on its edges. */
+  readonly topology: string;
   readonly fdb: { readonly all: string; readonly found: string };
   readonly packets: readonly string[];
   /** Texts of the steps of an outgoing packet, from the first to the last. */
@@ -25,8 +29,9 @@ export interface Seen {
 
 const WAIT = { timeout: 20_000 };
 
-async function look(url: string, screenshot: string | undefined): Promise<Seen> {
-  const browser = await chromium.launch({
+/** Debian's, which fetches nothing from outside. */
+export function launchBrowser(): Promise<Browser> {
+  return chromium.launch({
     executablePath: '/usr/bin/chromium',
     args: [
       '--no-sandbox',
@@ -38,6 +43,10 @@ async function look(url: string, screenshot: string | undefined): Promise<Seen> 
       '--disable-sync',
     ],
   });
+}
+
+async function look(url: string, screenshot: string | undefined): Promise<Seen> {
+  const browser = await launchBrowser();
   try {
     const page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
     const complaints: string[] = [];
@@ -52,6 +61,8 @@ async function look(url: string, screenshot: string | undefined): Promise<Seen> 
       status: await text(page, '#status'),
       points: [first, await points(page)],
       drops: await text(page, '#drop-list'),
+      dropped: await lastDrop(page),
+      topology: await topology(page),
       fdb: await searchFdb(page),
       ...(await throughMicroscope(page)),
       payload: await payload(page),
@@ -84,6 +95,18 @@ async function text(page: Page, selector: string): Promise<string> {
   return (await page.textContent(selector, WAIT)) ?? '';
 }
 
+async function lastDrop(page: Page): Promise<Seen['dropped']> {
+  await page.click('.drop button:visible', WAIT);
+  await page.waitForSelector('.layer .field', WAIT);
+  return { packet: await text(page, '.packets button'), notes: await text(page, '.view ul') };
+}
+
+/** As soon as the edge of a VTEP has a rate. */
+async function topology(page: Page): Promise<string> {
+  await page.waitForSelector('.edge.busy', { ...WAIT, state: 'attached' });
+  return text(page, '#map svg');
+}
+
 async function searchFdb(page: Page): Promise<Seen['fdb']> {
   await page.waitForSelector('#table-view tbody tr', WAIT);
   const all = await text(page, '#table-view p span');
@@ -99,7 +122,7 @@ async function throughMicroscope(page: Page): Promise<Pick<Seen, 'packets' | 'st
   await page.keyboard.type('icmp');
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
-  await page.waitForSelector('.packets button', WAIT);
+  await page.waitForSelector('.packets button:has-text("out VXLAN")', WAIT);
   const packets = await page.$$eval('.packets button', (all) => all.map(({ textContent }) => textContent ?? ''));
   await page.keyboard.press('Tab');
   const out = packets.findIndex((packet) => packet.includes(' out VXLAN | '));

@@ -34,6 +34,10 @@ test('the page shows what happens, packet by packet', {
   await introduce(left, right);
   await uvxlan(host, 'fdb append 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99');
   const [address] = right.addresses;
+  // A MAC that no VTEP is known for.
+  host.ip('neigh replace 10.244.2.77 lladdr 02:00:00:00:00:77 dev flannel.1 nud permanent');
+  const lost = ping(host, '10.244.2.77', { count: 1200, interval: 0.2 });
+  lost.catch(() => {});
   const pings = ping(host, address, { count: 1200, interval: 0.1 });
   pings.catch(() => {}); // it ends with its namespace
   // Datagrams to the discard port, whose payload would be a script.
@@ -46,6 +50,10 @@ test('the page shows what happens, packet by packet', {
   assert.deepEqual(seen.complaints, []);
   assert.equal(seen.status, '1 of 1 node, 1 device');
   assert.ok(seen.points[1] > seen.points[0], `${seen.points} points`);
+  assert.match(seen.drops, /tx_no_remote \d/);
+  assert.match(seen.dropped.packet, / flannel\.1 out 10\.244\.1\.1 > 10\.244\.2\.77 ICMP/);
+  assert.match(seen.dropped.notes, /^dropped, tx_no_remote: /);
+  assert.match(seen.topology, /192\.0\.2\.2 · 1 MAC→ [\d.]+ k?bit\/s {2}← [\d.]+ k?bit\/s/);
   assert.match(seen.fdb.all, /1 to 2 of 2/);
   assert.match(seen.fdb.found, /02:00:00:00:00:02flannel\.1192\.0\.2\.2permanent/);
   assert.ok(

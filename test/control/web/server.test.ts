@@ -17,7 +17,7 @@ const RECORDS = Array.from({ length: 250 }, (_, i) => ({
   state: 'permanent',
 }));
 const LINK = {
-  ifname: 'vx1',
+  ...{ ifname: 'vx1', address: '02:00:00:00:00:01', mtu: 1450 },
   linkinfo: { info_data: { port: 8472 } },
   uvxlan: { unresolved: [{ dst: '192.0.2.3', reason: 'no route' }] },
 };
@@ -25,6 +25,13 @@ const LINK = {
 const HISTORY = ({ dev, mac }: { dev: string; mac: string }): MacHistory => {
   if (!mac) throw new WrongValue('""', 'is not a MAC address');
   return { changes: 9, history: [{ time: 1, event: `of ${mac} on ${dev}`, dst: '192.0.2.3', from: '192.0.2.2' }] };
+};
+
+const RATE = { packets: 2, bytes: 200 };
+const DROP = {
+  ...{ dev: 'vx1', reason: 'tx_no_remote', time: 1e12, interface: 'vx1', direction: 'out', length: 300 },
+  hex: Buffer.from(frame({})).toString('hex'),
+  comments: ['dropped, tx_no_remote: <b>'],
 };
 
 /** A daemon that counts what it is asked. */
@@ -41,6 +48,7 @@ class FakeNode implements Node {
       'fdb show': RECORDS,
       'link show': [LINK],
       stats: [],
+      samples: { drops: [DROP], peers: [{ dev: 'vx1', address: '192.0.2.4', tx: RATE, rx: RATE }] },
       status: { version: '0.1.0' },
     };
     return answers[command] as T;
@@ -166,10 +174,32 @@ test('asks a node once a second, however many pages are open, and says what does
     throw new Error('the stream ended');
   };
   const lives = await Promise.all([first(), first(), first()]);
-  assert.ok(lives.every(({ nodes }) => nodes[0].name === 'left'));
+  const [state] = lives[0].nodes;
+  assert.deepEqual([state.name, state.error], ['left', undefined]);
+  assert.deepEqual(state.samples, [{ dev: 'vx1', reason: 'tx_no_remote', time: 1e12 }]);
+  // Five VTEPs: the one that cannot be reached, the busiest, the rest.
+  const { total, rows } = state.devices[0].peers;
+  assert.deepEqual([total, rows.length], [5, 5]);
+  assert.deepEqual(
+    rows.slice(0, 2).map(({ address, macs, reason, tx }) => [address, macs, reason, tx.bytes]),
+    [
+      ['192.0.2.3', 25, 'no route', 0],
+      ['192.0.2.4', 25, '', 200],
+    ],
+  );
   assert.ok(node.asked.filter((command) => command === 'stats').length <= 3);
   node.failure = 'the daemon is gone';
   assert.equal((await fetch(`${url}api/neighbours?node=left`)).status, 503);
+});
+
+test('the last drop of a reason comes taken apart', async (t) => {
+  const { url } = await serve(t);
+  const sample = (reason: string) => fetch(`${url}api/sample?node=left&dev=vx1&reason=${reason}`);
+  const { packets } = (await (await sample('tx_no_remote')).json()) as PacketList;
+  assert.equal(packets.length, 1);
+  assert.deepEqual([packets[0].length, packets[0].comments], [300, ['dropped, tx_no_remote: <b>']]);
+  assert.equal(packets[0].layers[0].title, 'Ethernet');
+  assert.equal((await sample('tx_path_mtu')).status, 404);
 });
 
 test('tables are searched and paged', async () => {
