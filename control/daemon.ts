@@ -337,6 +337,11 @@ export class Daemon implements DaemonHandlers {
     return this.#select(dev).flatMap((device) => this.#forwarding.show(device, selection, statistics));
   }
 
+  /** Another number after every change of an entry's destination. */
+  get fdbChanges(): number {
+    return this.#forwarding.fdb.table.changes;
+  }
+
   fdbGet(dev: string, mac: string): (FdbRecord & FdbHistory)[] {
     return this.#forwarding.get(this.#device(dev), mac);
   }

@@ -1,6 +1,6 @@
 import type { Host } from './host.ts';
 import { MonitorProcess } from './monitor-process.ts';
-import { judged, type Policy, policyKey, readRules, type Tunnel } from './policies.ts';
+import { type HostRules, judged, type Policy, policyKey, readRules, type Tunnel } from './policies.ts';
 
 /** Milliseconds from the first event to reading the rules: tools change many at once. */
 const DEBOUNCE = 100;
@@ -38,6 +38,9 @@ export class PolicyWatch {
   readonly #tunnels = new Map<string, { tunnel: Tunnel; policies: readonly Policy[]; told: Set<string> }>();
   readonly #notes = new Set<string>();
   readonly #monitors: MonitorProcess[];
+  /** As they were read last, and when. Another remote is judged by them: to read them takes many processes. */
+  #rules: HostRules | undefined;
+  #readAt = 0;
   #timer: NodeJS.Timeout | undefined;
   /** When the timer fires, as performance.now() counts. */
   #due = Number.POSITIVE_INFINITY;
@@ -49,7 +52,10 @@ export class PolicyWatch {
   constructor(host: Host, options: PolicyWatchOptions) {
     this.#host = host;
     this.#options = options;
-    const changed = () => this.#readIn(DEBOUNCE);
+    const changed = () => {
+      this.#readAt = Number.NEGATIVE_INFINITY;
+      this.#readIn(DEBOUNCE);
+    };
     this.#monitors = MONITORS.map(
       (command) =>
         new MonitorProcess(host.iproute.prefix, command, {
@@ -67,6 +73,8 @@ export class PolicyWatch {
    */
   follow(key: string, tunnel: Tunnel, known?: readonly Policy[]): void {
     const followed = this.#tunnels.get(key);
+    // With another NIC or address there may be others.
+    if (!followed || !isSameButRemotes(followed.tunnel, tunnel)) this.#readAt = Number.NEGATIVE_INFINITY;
     const policies = known ?? followed?.policies ?? [];
     const told = followed?.told ?? new Set();
     for (const policy of policies) told.add(policyKey(policy));
@@ -113,8 +121,14 @@ export class PolicyWatch {
   }
 
   async #judgeAll(): Promise<void> {
-    const rules = await readRules(this.#host);
+    const now = performance.now();
+    if (this.#rules === undefined || now - this.#readAt >= (this.#options.period ?? PERIOD)) {
+      // An event while they are read makes it old again.
+      this.#readAt = now;
+      this.#rules = await readRules(this.#host);
+    }
     if (this.#stopped) return;
+    const rules = this.#rules;
     for (const [key, followed] of this.#tunnels) {
       const { policies, notes } = judged(rules, followed.tunnel);
       this.#tell(notes);
@@ -133,6 +147,10 @@ export class PolicyWatch {
       this.#notes.add(note);
     }
   }
+}
+
+function isSameButRemotes(one: Tunnel, other: Tunnel): boolean {
+  return JSON.stringify({ ...one, remotes: null }) === JSON.stringify({ ...other, remotes: null });
 }
 
 function describe(policy: Policy): string {

@@ -192,6 +192,8 @@ export class FdbTable {
   readonly words: Int32Array;
   readonly limit: number;
   mirror: FdbMirror | undefined;
+  /** How often where frames go was changed: who finds the same number again has missed nothing. */
+  changes = 0;
   readonly #reader: FdbReader;
   readonly #log2Largest: number;
   #live = 0;
@@ -303,11 +305,13 @@ export class FdbTable {
   /** Sends an entry's frames elsewhere, in one atomic store. */
   setDestination(cell: number, destination: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, destination);
+    this.changes++;
     this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), destination);
   }
 
   remove(cell: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, TOMBSTONE);
+    this.changes++;
     this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), 0);
     this.#live--;
     this.#tombstones++;

@@ -38,9 +38,9 @@ export interface AgentOptions extends ReconcilerOptions, VxlanOptions {
   readonly healthz: { readonly ip: string; readonly port: number };
 }
 
-/** Milliseconds between comparisons without an event, and after how many of them everything is read. */
+/** Milliseconds between looks for what no event tells of, and after how many of them all is read: an event may have been missed. */
 const PERIOD = 4_000;
-const ALL_EVERY = 8;
+const ALL_EVERY = 30;
 /** Milliseconds from an event of the host, which usually is one of many, to the comparison. */
 const DEBOUNCE = 50;
 /** Of the time, no more than one part in so many goes into comparisons that events of the host ask for. */
@@ -162,6 +162,7 @@ export class Agent {
     this.#health?.close();
     await this.#options.source.stop();
     await this.#running;
+    this.#reconciler?.close();
     await this.#backend?.stop();
   }
 
@@ -182,6 +183,7 @@ export class Agent {
   /** Everything that depends on the network configuration, which is the first to be known. */
   async #begin(netConf: NetConf): Promise<void> {
     await this.#backend?.stop();
+    this.#reconciler?.close();
     this.#netConf = netConf;
     this.#backend = openBackend(netConf, this.#options);
     this.#reconciler = new Reconciler(this.#host, this.#backend, this.#options);

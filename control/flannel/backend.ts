@@ -33,10 +33,9 @@ export interface Backend {
   keepDevices(wish: Wish): Promise<string[]>;
 
   /**
-   * Tells the device which node has which pods; with `check` also compares what it has been told before. Returns a line for each thing
-   * that was not as it had been left.
+   * Tells the device which node has which pods, as far as it does not know. Returns a line for each thing that was not as it had been left.
    */
-  keepPeers(wish: Wish, check: boolean): string[];
+  keepPeers(wish: Wish): string[];
 
   /** Bytes of a pod's packet that fit. */
   mtu(wish: Wish, family: Family): number;

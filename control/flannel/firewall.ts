@@ -10,6 +10,12 @@ const WAIT = '5';
 /** Ends what one command printed; its status follows. */
 const END = '==== ';
 
+/** Whether the host's iptables writes to nf_tables, as Debian's does unless somebody has chosen the legacy one. */
+export async function isNfTables(host: Host): Promise<boolean> {
+  const version = await host.iproute.run(TOOLS.ipv4, ['-V']).catch(() => '');
+  return version.includes('(nf_tables)');
+}
+
 /** What is wrong with the rules is put right; returns a line for what that was, none when nothing was. */
 export async function keepIptables(host: Host, family: Family, wish: MasqueradeWish | null): Promise<string[]> {
   const tool = TOOLS[family];

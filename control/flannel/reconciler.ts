@@ -1,9 +1,10 @@
 /** Makes the host what it is to be: compares all that is the agent's with what is there, and puts right what differs. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { RulesetGeneration } from '../../system/nftables.ts';
 import type { Host } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import type { Backend, Wish } from './backend.ts';
-import { keepIptables, keepNftables } from './firewall.ts';
+import { isNfTables, keepIptables, keepNftables } from './firewall.ts';
 import { changes, desiredTable, type HostTable, readTable } from './host-table.ts';
 import { FAMILIES, type Family } from './lease.ts';
 import type { MasqueradeWish } from './masquerade.ts';
@@ -37,6 +38,11 @@ export class Reconciler {
   #wish: Wish | undefined;
   /** By public IP: whether it needs no gateway. */
   readonly #onLink = new Map<string, boolean>();
+  readonly #ruleset = new RulesetGeneration();
+  /** Whether the ruleset's generation tells of the rules that are kept here: not with legacy iptables. */
+  #isTold: boolean | undefined;
+  /** The generation at which they were right, and which they were. */
+  #rules: string | undefined;
   /** What was put on the host last: what differs from it without having been asked for is drift. */
   #asked: HostTable = new Map();
 
@@ -57,14 +63,13 @@ export class Reconciler {
     const isAll = depth === 'all' || made.length > 0 || this.#known === undefined;
     if (isAll || wish !== this.#wish) await this.#keepTables(wish, isAll, repaired, failed);
     this.#wish = wish;
-    repaired.push(...this.#backend.keepPeers(wish, depth !== 'changes' || isAll));
-    if (depth !== 'changes' || isAll) {
-      for (const family of FAMILIES) {
-        const rules = await this.#keepRules(wish, family).catch((error: Error) => failed.push(error.message));
-        if (Array.isArray(rules)) repaired.push(...rules);
-      }
-    }
+    repaired.push(...this.#backend.keepPeers(wish));
+    if (depth !== 'changes' || isAll) await this.#keepRules(wish, isAll, repaired, failed);
     return { repaired, failed };
+  }
+
+  close(): void {
+    this.#ruleset.close();
   }
 
   async #keepTables(wish: Wish, isAll: boolean, repaired: string[], failed: string[]): Promise<void> {
@@ -118,14 +123,32 @@ export class Reconciler {
     });
   }
 
-  async #keepRules({ netConf, own }: Wish, family: Family): Promise<string[]> {
-    const network = netConf[family]?.network;
-    const subnet = own[family]?.subnet;
-    if (network === undefined || subnet === undefined) return [];
+  async #keepRules({ netConf, own }: Wish, isAll: boolean, repaired: string[], failed: string[]): Promise<void> {
     const { ipMasq, randomFully, forwardRules } = this.#options;
-    const wish: MasqueradeWish = { network, subnet, masquerade: ipMasq, randomFully, forward: forwardRules };
+    const wishes: [Family, MasqueradeWish][] = [];
+    for (const family of FAMILIES) {
+      const [network, subnet] = [netConf[family]?.network, own[family]?.subnet];
+      if (network === undefined || subnet === undefined) continue;
+      wishes.push([family, { network, subnet, masquerade: ipMasq, randomFully, forward: forwardRules }]);
+      await attempt(async () => keepForwarding(family), repaired, failed);
+    }
+    this.#isTold ??= netConf.enableNFTables || (await isNfTables(this.#host));
+    // As of before they are read: what changes meanwhile is seen the next time.
+    const generation = this.#isTold ? this.#ruleset.read() : undefined;
+    const state = generation === undefined ? undefined : JSON.stringify([generation, wishes]);
+    if (!isAll && state !== undefined && state === this.#rules) return;
     const keep = netConf.enableNFTables ? keepNftables : keepIptables;
-    return [...keepForwarding(family), ...(await keep(this.#host, family, wish))];
+    const failures = failed.length;
+    for (const [family, wish] of wishes) await attempt(() => keep(this.#host, family, wish), repaired, failed);
+    this.#rules = failed.length === failures ? state : undefined;
+  }
+}
+
+async function attempt(keep: () => Promise<string[]>, repaired: string[], failed: string[]): Promise<void> {
+  try {
+    repaired.push(...(await keep()));
+  } catch (error) {
+    failed.push((error as Error).message);
   }
 }
 

@@ -36,6 +36,9 @@ export class Vxlan implements Backend {
   readonly #configs = new Map<string, DeviceConfig>();
   /** The entries that were made here, MAC to VTEP, by device. Others in the FDB are somebody else's. */
   readonly #entries = new Map<string, Map<string, string>>();
+  /** What the daemon was told last, and how often its FDB had changed after that. */
+  #told: Wish | undefined;
+  #fdbChanges = 0;
   /** The subnet that each VTEP is bound to, by device. */
   readonly #bound = new Map<string, Map<string, string>>();
 
@@ -59,6 +62,7 @@ export class Vxlan implements Backend {
       if (!daemon.status().devices.includes(name)) {
         await daemon.linkAdd(config);
         this.#entries.delete(name);
+        this.#told = undefined;
         this.#bound.delete(name);
         made.push(`device ${name}`);
       } else if (before && (before.local !== local || before.dev !== dev)) {
@@ -70,11 +74,15 @@ export class Vxlan implements Backend {
     return made;
   }
 
-  keepPeers({ peers }: Wish, check: boolean): string[] {
+  keepPeers(wish: Wish): string[] {
+    if (!this.#daemon) return [];
+    const isForeign = this.#daemon.fdbChanges !== this.#fdbChanges;
+    if (wish === this.#told && !isForeign) return [];
+    const { peers } = wish;
     const repaired: string[] = [];
     for (const family of FAMILIES) {
       const device = this.overlays[family]?.device;
-      if (!device || !this.#daemon) continue;
+      if (!device) continue;
       const wanted = new Map<string, string>();
       const subnets = new Map<string, string>();
       // Of one that several nodes say is theirs, a lease that has not ended yet among them, no subnet is known.
@@ -89,9 +97,11 @@ export class Vxlan implements Backend {
       for (const publicIp of ambiguous) subnets.delete(publicIp);
       // Before there are entries by which its packets are let in.
       this.#bind(this.#daemon, device, subnets);
-      repaired.push(...this.#keepEntries(this.#daemon, device, wanted, check));
+      repaired.push(...this.#keepEntries(this.#daemon, device, wanted, isForeign));
       this.#unbind(this.#daemon, device, subnets);
     }
+    this.#told = wish;
+    this.#fdbChanges = this.#daemon.fdbChanges;
     return repaired;
   }
 
@@ -175,12 +185,12 @@ export class Vxlan implements Backend {
     }
   }
 
-  #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>, check: boolean): string[] {
+  #keepEntries(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>, isForeign: boolean): string[] {
     const ours = this.#entries.get(device) ?? new Map<string, string>();
     this.#entries.set(device, ours);
     const repaired: string[] = [];
     // Thousands of entries take longer to list than one to change.
-    const there = check ? new Map(daemon.fdbShow({ dev: device }).map(({ mac, dst }) => [mac, dst])) : ours;
+    const there = isForeign ? new Map(daemon.fdbShow({ dev: device }).map(({ mac, dst }) => [mac, dst])) : ours;
     const entry = (mac: string, dst: string | null) =>
       ({ dev: device, mac, dst, port: null, vni: null, via: null, state: 'permanent' }) as const;
     for (const [mac, dst] of wanted) {
