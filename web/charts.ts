@@ -64,7 +64,7 @@ export class Charts {
         height: HEIGHT,
         cursor: { drag: { x: false, y: false } },
         scales: { y: { range: (_, __, max) => [0, Math.max(1, max * 1.1)] } },
-        axes: [axis, { ...axis, size: 78, values: (_, ticks) => ticks.map(format) }],
+        axes: [axis, { ...axis, size: 92, values: (_, ticks) => ticks.map(format) }],
         series: [
           { value: (_, at) => (at === null ? '' : new Date(at * 1000).toLocaleTimeString()) },
           ...names.map((label, i) => ({

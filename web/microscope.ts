@@ -5,11 +5,16 @@
 import type { FieldShape, LayerShape, Live, PacketList, PacketShape } from '../control/web/shapes.ts';
 import { element } from './dom.js';
 
+/** Bytes that the server takes (LARGEST_CAPTURE of shapes.ts, of which the browser has the types alone). */
+const LARGEST_CAPTURE = 16 * 1024 * 1024;
+
 interface Step {
   readonly text: string;
   /** Bytes from here on are there at this step. */
   readonly from: number;
 }
+
+const SENT = 'Sent on the NIC.';
 
 const KEYS: Readonly<Record<string, number>> = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 
@@ -22,13 +27,16 @@ export class Microscope {
     size: 34,
   });
   readonly #button = element('button', { type: 'submit' }, 'Look at packets');
+  readonly #file = element('input', { type: 'file', accept: '.pcap,.pcapng,.cap', 'aria-label': 'Open a capture' });
   readonly #says = element('p', { role: 'status' });
   readonly #list = element('ol', { class: 'packets', 'aria-label': 'Packets' });
   readonly #view = element('div', { class: 'view' });
 
   constructor(parent: HTMLElement) {
     const form = element('form', { class: 'controls' }, this.#device, this.#filter, this.#button);
-    parent.append(form, this.#says, this.#list, this.#view);
+    const upload = element('label', { class: 'controls upload' }, 'or open a capture (pcap, pcapng): ', this.#file);
+    this.#file.addEventListener('change', () => void this.#open());
+    parent.append(form, upload, this.#says, this.#list, this.#view);
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       void this.#look();
@@ -46,6 +54,20 @@ export class Microscope {
     const [node = '', dev = ''] = this.#device.value.split(' ');
     const query = new URLSearchParams({ node, dev, filter: this.#filter.value });
     return this.#ask('looking for three seconds …', `api/packets?${query}`);
+  }
+
+  /** A file of the reader's own: the daemon takes it apart, and keeps nothing of it. */
+  async #open(): Promise<void> {
+    const file = this.#file.files?.[0];
+    if (!file) return;
+    const query = new URLSearchParams({ filter: this.#filter.value });
+    await this.#ask(`reading ${file.name} …`, `api/open?${query}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/octet-stream' },
+      body: file.slice(0, LARGEST_CAPTURE),
+    });
+    if (file.size > LARGEST_CAPTURE) this.#says.append(` Only the first ${LARGEST_CAPTURE >> 20} MB were read.`);
+    this.#file.value = ''; // so that the same file may be opened again
   }
 
   /** Shows the packet that was dropped last for a reason. */
@@ -71,11 +93,10 @@ export class Microscope {
     }
   }
 
-  #show({ packets }: PacketList): void {
-    this.#says.textContent =
-      packets.length === 0
-        ? 'No packet passed.'
-        : `${packets.length} packet${packets.length === 1 ? '' : 's'}; pick one.`;
+  #show({ packets, note = '' }: PacketList): void {
+    const count = `${packets.length} packet${packets.length === 1 ? '' : 's'}`;
+    const more = note && ` (${note})`;
+    this.#says.textContent = packets.length === 0 ? `No packet matched.${more}` : `${count}${more}; pick one.`;
     this.#view.replaceChildren();
     this.#list.replaceChildren(
       ...packets.map((packet) => {
@@ -178,7 +199,7 @@ class PacketView {
   #steps(): HTMLElement {
     const steps = stepsOf(this.#packet);
     if (steps.length < 2) return element('div');
-    let at = steps.length - 1;
+    let at = 0;
     const back = element('button', { type: 'button' }, '◂ step back');
     const next = element('button', { type: 'button' }, 'step ▸');
     const go = (to: number): void => {
@@ -201,7 +222,13 @@ class PacketView {
       event.preventDefault();
       go(at + by);
     });
-    go(this.#packet.direction === 'in' ? 0 : at);
+    // As it is on the wire.
+    go(
+      Math.max(
+        0,
+        steps.findIndex(({ text }) => text === SENT),
+      ),
+    );
     return element('div', { class: 'stepper' }, row, this.#step);
   }
 }
@@ -212,23 +239,30 @@ export function stepsOf({ layers, direction, comments }: PacketShape): Step[] {
   if (!inner) return [];
   const outside = layers.filter(({ depth, offset }) => depth === 0 && offset < inner.offset);
   const decision = comments.find((comment) => comment.startsWith('to '));
+  const off = outside.map(({ title, offset, length }, i) => ({
+    text: `${title}: checked, and taken off (${length} bytes).`,
+    from: outside[i + 1]?.offset ?? offset + length,
+  }));
   if (direction === 'in') {
     return [
       { text: 'The packet arrives on the NIC.', from: 0 },
-      ...outside.map(({ title, offset, length }, i) => ({
-        text: `${title}: checked, and taken off (${length} bytes).`,
-        from: outside[i + 1]?.offset ?? offset + length,
-      })),
+      ...off,
       { text: 'The inner frame goes to the device of this VNI, as it was sent.', from: inner.offset },
     ];
   }
+  const other = layers
+    .find(({ title }) => title.startsWith('outer IPv'))
+    ?.fields.find(({ name }) => name === 'destination');
   return [
     { text: 'The frame arrives on the device, from the host or a pod.', from: inner.offset },
     { text: `Its destination MAC is looked up in the FDB${decision ? `: ${decision}` : ''}.`, from: inner.offset },
     ...outside
       .toReversed()
       .map(({ title, offset, length }) => ({ text: `${title} in front: ${length} bytes.`, from: offset })),
-    { text: 'Sent on the NIC.', from: 0 },
+    { text: SENT, from: 0 },
+    { text: `On the other node, ${other?.value ?? ''}: the packet arrives on the NIC.`, from: 0 },
+    ...off.map(({ text, from }) => ({ text: `On the other node: ${text}`, from })),
+    { text: 'On the other node: the inner frame goes to the device of this VNI, as it was sent.', from: inner.offset },
   ];
 }
 

@@ -1,6 +1,8 @@
 /** Packets for the microscope: captured for a moment, taken apart, as plain data. */
 import { CaptureError, type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
 import { dissect } from '../../packets/dissect.ts';
+import { FilterError } from '../../packets/filter/expression.ts';
+import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
 import { layerTitle, type Packet, valueText } from '../../packets/packet.ts';
 import { CAPTURE_SNAP_LENGTH, CommandError, type LinkRecord, type SampleRecord } from '../protocol.ts';
 import type { Node } from './nodes.ts';
@@ -13,7 +15,11 @@ const MOST_BYTES = 512;
 /** Captures at a time, for all pages: each costs the workers something. */
 const MOST_CAPTURES = 2;
 
+/** Packets of a capture that are shown. */
+const MOST_OPENED = 200;
+
 let running = 0;
+let opening = 0;
 
 /** What passes in the next seconds, MOST_PACKETS at most. Throws CommandError, of a wrong filter too. */
 export async function lookAtPackets(node: Node, dev: string | null, filter: string): Promise<PacketList> {
@@ -63,9 +69,51 @@ async function portsOf(node: Node): Promise<number[]> {
   return links.map(({ linkinfo }) => linkinfo.info_data.port);
 }
 
-function shapeOf(read: Omit<ReadPacket, 'number'>, vxlanPorts: readonly number[]): PacketShape {
+/**
+ * The packets of a capture, MOST_OPENED at most, that match a filter, or in which an inner frame does. What is broken is told in `note`,
+ * behind what was whole; throws CommandError of a wrong filter, and when nothing could be read.
+ */
+export async function openCapture(chunks: AsyncIterable<Uint8Array>, filter: string): Promise<PacketList> {
+  const wants = filterOf(filter);
+  if (opening >= MOST_CAPTURES)
+    throw new CommandError('other pages are opening captures: try again in a moment', 'EBUSY');
+  opening++;
+  const packets: PacketShape[] = [];
+  try {
+    for await (const read of readCapture(chunks)) {
+      if (packets.length === MOST_OPENED) {
+        return { packets, note: `these are the first ${MOST_OPENED}: a filter shows others` };
+      }
+      const shape = shapeOf(read);
+      const inner = shape.layers.find(({ depth }) => depth === 1)?.offset ?? 0;
+      const { bytes, length } = read;
+      const matches = (from: number) => wants!(bytes, from, Math.max(0, bytes.length - from), length - from);
+      if (!wants || matches(0) || (inner > 0 && matches(inner))) packets.push(shape);
+    }
+    return { packets, note: '' };
+  } catch (error) {
+    if (!(error instanceof CaptureError)) throw error;
+    if (packets.length === 0) throw new CommandError(error.message, 'EINVAL');
+    return { packets, note: error.message };
+  } finally {
+    opening--;
+  }
+}
+
+function filterOf(text: string): Filter | undefined {
+  try {
+    return compileFilter(text);
+  } catch (error) {
+    throw error instanceof FilterError ? new CommandError(error.message, 'EINVAL') : error;
+  }
+}
+
+function shapeOf(read: Omit<ReadPacket, 'number'>, vxlanPorts?: readonly number[]): PacketShape {
   const { bytes, length, linkType, time, direction, comments } = read;
-  const packet = dissect(bytes.slice(0, MOST_BYTES), { length, linkType, vxlanPorts });
+  const packet = dissect(bytes.slice(0, MOST_BYTES), {
+    ...{ length, linkType },
+    ...(vxlanPorts ? { vxlanPorts } : {}),
+  });
   return {
     time: time === undefined ? '' : timeText(time),
     interface: read.interface ?? '',

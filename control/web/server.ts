@@ -12,8 +12,8 @@ import { WrongValue } from '../fields.ts';
 import { CommandError } from '../protocol.ts';
 import { Feed } from './feed.ts';
 import { type Node, Tables } from './nodes.ts';
-import { lookAtPackets, sampleOf } from './packets.ts';
-import type { DropText, MacHistory, PacketList } from './shapes.ts';
+import { lookAtPackets, openCapture, sampleOf } from './packets.ts';
+import { type DropText, LARGEST_CAPTURE, type MacHistory, type PacketList } from './shapes.ts';
 
 export interface WebOptions {
   /** Where it listens; port 0 takes any that is free. */
@@ -122,7 +122,9 @@ class Site {
   serve(request: IncomingMessage, response: ServerResponse): void {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
     response.on('error', () => {}); // a client that goes away
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
+    // What is posted is shown to who has posted it, and changes nothing.
+    const isCapture = request.method === 'POST' && request.url?.startsWith('/api/open');
+    if (request.method !== 'GET' && request.method !== 'HEAD' && !isCapture) {
       fail(response, 405, 'the page only reads: GET and HEAD');
       return;
     }
@@ -151,7 +153,8 @@ class Site {
       response.writeHead(200, { 'content-type': file.type, 'cache-control': 'no-cache' }).end(file.body);
       return;
     }
-    void this.#answer(url, response).catch((error: Error) => fail(response, 503, error.message));
+    const answer = isCapture ? this.#open(request, url, response) : this.#answer(url, response);
+    void answer.catch((error: Error) => fail(response, 503, error.message));
   }
 
   close(): void {
@@ -195,14 +198,33 @@ class Site {
     }
   }
 
+  async #open(request: IncomingMessage, { searchParams }: URL, response: ServerResponse): Promise<void> {
+    // A form on another site cannot send this type without being asked first, which is refused.
+    const isBytes = request.headers['content-type'] === 'application/octet-stream';
+    if (!isBytes || Number(request.headers['content-length'] ?? LARGEST_CAPTURE + 1) > LARGEST_CAPTURE) {
+      response.setHeader('connection', 'close');
+      const what = isBytes ? `of at most ${LARGEST_CAPTURE} bytes` : 'as application/octet-stream';
+      fail(response, isBytes ? 413 : 415, `a capture comes ${what}`);
+      return;
+    }
+    try {
+      const chunks = request.iterator({ destroyOnReturn: false });
+      const list = await openCapture(chunks, (searchParams.get('filter') ?? '').slice(0, 500));
+      request.resume(); // a browser takes no answer before it has sent all
+      json(response, list);
+    } catch (error) {
+      request.resume();
+      refuse(response, error);
+    }
+  }
+
   async #packets(search: URLSearchParams, response: ServerResponse): Promise<void> {
     const node = this.#nodes.get(search.get('node') ?? '');
     if (!node) return fail(response, 404, 'there is no such node');
     try {
       json(response, await lookAtPackets(node, search.get('dev') || null, (search.get('filter') ?? '').slice(0, 500)));
     } catch (error) {
-      if (!(error instanceof CommandError)) throw error;
-      fail(response, error.errno === 'EBUSY' ? 503 : 400, error.message);
+      refuse(response, error);
     }
   }
 
@@ -257,6 +279,12 @@ function json(response: ServerResponse, value: unknown): void {
   response
     .writeHead(200, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
     .end(JSON.stringify(value));
+}
+
+/** Throws what nobody has asked for. */
+function refuse(response: ServerResponse, error: unknown): void {
+  if (!(error instanceof CommandError)) throw error;
+  fail(response, error.errno === 'EBUSY' ? 503 : 400, error.message);
 }
 
 function fail(response: ServerResponse, status: number, message: string): void {

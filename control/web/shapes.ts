@@ -123,10 +123,18 @@ export interface PeerRow {
   readonly reason: string;
 }
 
-/** GET api/packets?node= &dev= &filter= : packets of the next seconds, inner frames and outer packets. */
+/**
+ * GET api/packets?node= &dev= &filter= : packets of the next seconds, inner frames and outer packets.
+ * POST api/open?filter= : those of a capture, which is the body (application/octet-stream, at most LARGEST_CAPTURE bytes).
+ */
 export interface PacketList {
   readonly packets: readonly PacketShape[];
+  /** Of a capture: why there are no more, '' when these are all. */
+  readonly note?: string;
 }
+
+/** Bytes of a capture that the page opens; the page sends the beginning of a longer one. */
+export const LARGEST_CAPTURE = 16 * 1024 * 1024;
 
 export interface PacketShape {
   /** '13:00:00.123456'. */

@@ -2,6 +2,7 @@
 //   node page-browser.js URL [SCREENSHOT]
 
 import { type Browser, chromium, type Page } from 'playwright-core';
+import { enhancedPacket, interfaceDescription, OUTBOUND, sectionHeader } from '../../packets/pcapng.ts';
 
 export interface Seen {
   /** What the page wrote to the console, and errors of its scripts. */
@@ -22,6 +23,10 @@ export interface Seen {
   readonly lit: readonly [name: string, bytes: string];
   /** Of the data of a packet whose payload is a script. */
   readonly payload: string;
+  /** Of a capture that the reader opens, whole and cut off: what the page says of each, and a packet of the first. */
+  readonly opened: readonly [whole: string, packet: string, cut: string, nonsense: string];
+  /** What the FDB's table tells of the past of a MAC. */
+  readonly history: string;
   readonly injected: number;
   /** How wide the page is on a screen of 360. */
   readonly narrow: number;
@@ -64,8 +69,10 @@ async function look(url: string, screenshot: string | undefined): Promise<Seen> 
       dropped: await lastDrop(page),
       topology: await topology(page),
       fdb: await searchFdb(page),
+      history: await history(page),
       ...(await throughMicroscope(page)),
       payload: await payload(page),
+      opened: await openCaptures(page),
       injected: await page.evaluate<number>("document.querySelectorAll('main script, main b, main img').length"),
     };
     if (screenshot) await page.screenshot({ path: screenshot, fullPage: true });
@@ -115,6 +122,42 @@ async function searchFdb(page: Page): Promise<Seen['fdb']> {
   return { all, found: await text(page, '#table-view tbody') };
 }
 
+async function history(page: Page): Promise<string> {
+  await page.click('#table-view tbody button');
+  await page.waitForSelector('#table-view ol li', WAIT);
+  return text(page, '#table-view div:last-child');
+}
+
+async function openCaptures(page: Page): Promise<Seen['opened']> {
+  const frame = Buffer.from(`ffffffffffff0200000000010806${'00'.repeat(28)}`, 'hex');
+  const packet = enhancedPacket({
+    interface: 0,
+    time: 1e12,
+    bytes: frame,
+    length: 42,
+    direction: OUTBOUND,
+    comments: ['<b>'],
+    lost: 0,
+  });
+  const whole = Buffer.concat([
+    sectionHeader('test'),
+    interfaceDescription('<i>x</i>', '', { snapLength: 65535, filter: '' }),
+    packet,
+  ]);
+  const says = async (buffer: Buffer): Promise<string> => {
+    const before = await text(page, '#microscope-view [role=status]');
+    await page.fill('#microscope-view input[type=search]', '');
+    await page.setInputFiles('#microscope-view input[type=file]', { name: 'x.pcapng', mimeType: '', buffer });
+    await until(
+      async () => ![before, 'reading x.pcapng …'].includes(await text(page, '#microscope-view [role=status]')),
+    );
+    return text(page, '#microscope-view [role=status]');
+  };
+  const first = await says(whole);
+  const button = await text(page, '.packets button');
+  return [first, button, await says(Buffer.concat([whole, packet.subarray(0, 40)])), await says(Buffer.from('<html>'))];
+}
+
 /** By keyboard alone: to the button, into the list, to a packet, through its steps, along its fields. */
 async function throughMicroscope(page: Page): Promise<Pick<Seen, 'packets' | 'steps' | 'lit'>> {
   await page.focus('#microscope-view select');
@@ -124,6 +167,7 @@ async function throughMicroscope(page: Page): Promise<Pick<Seen, 'packets' | 'st
   await page.keyboard.press('Enter');
   await page.waitForSelector('.packets button:has-text("out VXLAN")', WAIT);
   const packets = await page.$$eval('.packets button', (all) => all.map(({ textContent }) => textContent ?? ''));
+  await page.keyboard.press('Tab'); // past the choice of a file
   await page.keyboard.press('Tab');
   const out = packets.findIndex((packet) => packet.includes(' out VXLAN | '));
   for (let i = 0; i < out; i++) await page.keyboard.press('ArrowDown');

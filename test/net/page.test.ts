@@ -47,7 +47,10 @@ test('the page shows what happens, packet by packet', {
 
   const { stdout } = await host.run([process.execPath, BROWSER, url], { timeout: 100_000 });
   const seen = JSON.parse(stdout) as Seen;
-  assert.deepEqual(seen.complaints, []);
+  // The browser's own, of the file that is no capture.
+  assert.deepEqual(seen.complaints, [
+    'Failed to load resource: the server responded with a status of 400 (Bad Request)',
+  ]);
   assert.equal(seen.status, '1 of 1 node, 1 device');
   assert.ok(seen.points[1] > seen.points[0], `${seen.points} points`);
   assert.match(seen.drops, /tx_no_remote \d/);
@@ -61,12 +64,20 @@ test('the page shows what happens, packet by packet', {
     seen.packets[0],
   );
   assert.ok(seen.packets.some((packet) => / eth0 in VXLAN \| 10\.244\.2\.1 > 10\.244\.1\.1 ICMP/.test(packet)));
-  assert.equal(seen.steps.length, 7);
+  assert.equal(seen.steps.length, 13);
   assert.match(
     seen.steps[1],
-    /^2 of 7: Its destination MAC is looked up in the FDB: to VTEP 192\.0\.2\.2, port 8472, VNI 1/,
+    /^2 of 13: Its destination MAC is looked up in the FDB: to VTEP 192\.0\.2\.2, port 8472, VNI 1/,
   );
-  assert.match(seen.steps[6], /^7 of 7: Sent on the NIC/);
+  assert.match(seen.steps[6], /^7 of 13: Sent on the NIC/);
+  assert.match(seen.steps[7], /^8 of 13: On the other node, 192\.0\.2\.2: the packet arrives/);
+  assert.match(seen.steps[12], /the inner frame goes to the device of this VNI/);
+  assert.match(seen.history, /^Changes of 02:00:00:00:00:02 on flannel\.1.*: added 192\.0\.2\.2/);
+  const [whole, opened, cut, nonsense] = seen.opened;
+  assert.equal(whole, '1 packet; pick one.');
+  assert.match(opened, /<i>x<\/i> out .* ARP/);
+  assert.match(cut, /^1 packet \(the capture ends within a block: 40 of \d+ bytes are there/);
+  assert.match(nonsense, /^this is no capture: it begins with 3c68746d/);
   const mac = (JSON.parse(host.ip('-j link show eth0')) as { address: string }[])[0].address;
   assert.deepEqual(seen.lit, ['source', mac.replaceAll(':', ' ')], "the outer Ethernet header's source");
   assert.ok(seen.payload.includes(Buffer.from(SCRIPT).toString('hex').slice(0, 40)), seen.payload);

@@ -7,7 +7,7 @@ import { type Node, Tables } from '../../../control/web/nodes.ts';
 import { parseListen, startWeb } from '../../../control/web/server.ts';
 import type { FdbRow, Live, MacHistory, PacketList, Page, PeerRow } from '../../../control/web/shapes.ts';
 import { enhancedPacket, interfaceDescription, OUTBOUND, sectionHeader } from '../../../packets/pcapng.ts';
-import { frame } from '../../dataplane/packet.ts';
+import { frame, outerFrame, vxlan } from '../../dataplane/packet.ts';
 
 const RECORDS = Array.from({ length: 250 }, (_, i) => ({
   mac: `02:00:00:00:00:${i.toString(16).padStart(2, '0')}`,
@@ -200,6 +200,54 @@ test('the last drop of a reason comes taken apart', async (t) => {
   assert.deepEqual([packets[0].length, packets[0].comments], [300, ['dropped, tx_no_remote: <b>']]);
   assert.equal(packets[0].layers[0].title, 'Ethernet');
   assert.equal((await sample('tx_path_mtu')).status, 404);
+});
+
+test('a capture that is posted comes taken apart, and what is wrong with it is said', async (t) => {
+  const { url } = await serve(t);
+  const block = (bytes: Uint8Array) =>
+    enhancedPacket({
+      interface: 0,
+      time: 1e12,
+      bytes,
+      length: bytes.length,
+      direction: OUTBOUND,
+      comments: [],
+      lost: 0,
+    });
+  const head = [sectionHeader('test'), interfaceDescription('eth0', '', { snapLength: 65535, filter: '' })];
+  const tunnelled = outerFrame(vxlan(7, frame({ version: 6 })), 8472);
+  const post = (body: Uint8Array, filter = '', type = 'application/octet-stream') =>
+    fetch(`${url}api/open?${new URLSearchParams({ filter })}`, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': type },
+    });
+  const list = async (response: Response) => (await response.json()) as PacketList;
+
+  const both = Buffer.concat([...head, block(frame({})), block(tunnelled)]);
+  const { packets, note } = await list(await post(both));
+  assert.deepEqual([packets.length, note], [2, '']);
+  assert.match(packets[1].summary, /^VXLAN \| /);
+  assert.equal((await list(await post(both, 'udp port 8472'))).packets.length, 1);
+  assert.equal((await list(await post(both, 'ip6'))).packets.length, 1, 'of the frame inside');
+  const many = await list(await post(Buffer.concat([...head, ...Array.from({ length: 500 }, () => block(frame({})))])));
+  assert.deepEqual([many.packets.length, many.note], [200, 'these are the first 200: a filter shows others']);
+  const cut = await list(await post(both.subarray(0, -10)));
+  assert.equal(cut.packets.length, 1);
+  assert.match(cut.note!, /^the capture ends within a block/);
+
+  for (const [body, filter, type, status, text] of [
+    [Buffer.from('hello'), '', undefined, 400, /no capture: it begins with 68656c6c/],
+    [Buffer.alloc(0), '', undefined, 400, /the capture is empty/],
+    [both, 'hosts', undefined, 400, /hosts/],
+    [both, '', 'text/plain', 415, /application\/octet-stream/],
+    [Buffer.alloc(16 * 1024 * 1024 + 1), '', undefined, 413, /at most 16777216 bytes/],
+  ] as const) {
+    const response = await post(body, filter, type);
+    assert.equal(response.status, status);
+    assert.match(await response.text(), text);
+  }
+  assert.equal((await fetch(`${url}api/live`, { method: 'POST', body: 'x' })).status, 405);
 });
 
 test('tables are searched and paged', async () => {
