@@ -15,7 +15,9 @@ Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the flags are 
 export async function run(args: string[]): Promise<number> {
   const flags = new Flags(args, process.env);
   for (const note of flags.notes) complain(note);
-  if (flags.flag('cleanup')) return cleanUp(flags.text('subnet-file'));
+  const pins = flags.text('offload-pin');
+  if (pins !== '' && !pins.startsWith('/')) throw new UsageError(`--offload-pin ${pins} is not an absolute path`);
+  if (flags.flag('cleanup')) return cleanUp(flags.text('subnet-file'), pins);
   const filter = choice(flags, 'vtep-filter', VTEP_FILTERS);
   const offload = choice(flags, 'offload', OFFLOAD_CHOICES);
   if (filter === 'strict' && offload === 'require') {
@@ -41,6 +43,7 @@ export async function run(args: string[]): Promise<number> {
       uplink: choice(flags, 'uplink', UPLINKS),
       'vtep-filter': filter,
       offload,
+      'offload-pin': pins || null,
     },
     without: [],
     log: (line: string) => print(`uvxlan: ${line}`),
@@ -53,13 +56,15 @@ export async function run(args: string[]): Promise<number> {
   return runAgent({ ...options, source });
 }
 
-async function cleanUp(subnetFile: string): Promise<number> {
+async function cleanUp(subnetFile: string, pins: string): Promise<number> {
   const { removeDeadSocket } = await import('../control/dead-sockets.ts');
   const { socketPath } = await import('../control/protocol.ts');
   await removeDeadSocket(socketPath());
   const { cleanUpFlannel } = await import('../control/flannel/cleanup.ts');
   const { Host } = await import('../control/host.ts');
-  for (const what of await cleanUpFlannel(new Host(), subnetFile)) print(`uvxlan: removed ${what}`);
+  const { PIN_DIRECTORY } = await import('../control/offload/pins.ts');
+  for (const what of await cleanUpFlannel(new Host(), subnetFile, pins || PIN_DIRECTORY))
+    print(`uvxlan: removed ${what}`);
   return 0;
 }
 

@@ -70,6 +70,8 @@ export interface DaemonOptions {
   readonly web?: { readonly address: string; readonly port: number } | undefined;
   /** Where Prometheus finds its metrics; undefined: nowhere. */
   readonly metrics?: { readonly address: string; readonly port: number } | undefined;
+  /** What earlier daemons have pinned stays until releasePins(): devices and their entries come later. */
+  readonly keepsPins?: boolean;
 }
 
 const MAX_DEFAULT_WORKERS = 4;
@@ -173,7 +175,7 @@ export class Daemon implements DaemonHandlers {
       if (changes.size > 1 || !changes.has('route')) this.#neighbourFollower.changed();
     });
     // What an earlier daemon has pinned goes on until this one knows as much.
-    for (const directory of pinDirectories(devices)) removePins(directory);
+    if (!this.#options.keepsPins) for (const directory of pinDirectories(devices)) removePins(directory);
     this.#ready = true;
     await this.#serveWeb();
     for (const link of await this.linkShow(null)) log(readyLine(link));
@@ -312,6 +314,18 @@ export class Daemon implements DaemonHandlers {
     });
     const [link] = await this.linkShow(name);
     this.#options.log(`${readyLine(link)} (link set)`);
+  }
+
+  /** Why the kernel cannot carry any flows of a device, its outer checksums aside; undefined: it can. */
+  offloadObstacle(name: string): string | undefined {
+    return this.#offload.obstacle(this.#device(name));
+  }
+
+  /** Removes what earlier daemons have pinned, when all next hops have been looked up: this one knows as much now. */
+  async releasePins(): Promise<void> {
+    await this.#forwarding.settled();
+    const configs = [...this.#devices.values()].map(({ config }) => config);
+    for (const directory of pinDirectories(configs)) removePins(directory);
   }
 
   fdbAdd(entry: FdbArguments): void {

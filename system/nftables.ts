@@ -1,5 +1,5 @@
 /** Whether anything in the host's nf_tables has changed: rules of nft, and of iptables where that is iptables-nft. Linux: nf_tables_api.c. */
-import { attributes, NETLINK_NETFILTER, NetlinkMessage, NetlinkSocket } from './netlink.ts';
+import { attributes, NETLINK_NETFILTER, NetlinkSocket } from './netlink.ts';
 
 const NFNL_SUBSYS_NFTABLES = 10;
 const NFT_MSG_GETGEN = 16;
@@ -18,9 +18,9 @@ export class RulesetGeneration {
     try {
       this.#socket ??= new NetlinkSocket(NETLINK_NETFILTER);
       let generation: number | undefined;
-      this.#socket.get(new NetlinkMessage((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN, 0, NFGENMSG), (_, bytes) => {
-        for (const [type, value] of attributes(bytes, NFGENMSG)) {
-          if (type === NFTA_GEN_ID) generation = new DataView(value.buffer, value.byteOffset).getUint32(0);
+      this.#socket.ask((NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN, NFGENMSG, (answer) => {
+        for (const [type, value] of attributes(answer, NFGENMSG)) {
+          if (type === NFTA_GEN_ID) generation = value.getUint32(0);
         }
       });
       return generation;

@@ -15,7 +15,7 @@ import { notify } from '../../system/notify.ts';
 import { formatMac } from '../../wire/address.ts';
 import { Host } from '../host.ts';
 import { MonitorProcess } from '../monitor-process.ts';
-import { type Backend, HostGateway, type Wish } from './backend.ts';
+import { type Backend, HopelessError, HostGateway, type Wish } from './backend.ts';
 import { chooseInterface, type ExternalInterface, familiesOf, type InterfaceWish } from './external-interface.ts';
 import { type HealthView, serveHealth } from './health.ts';
 import { PROTOCOL } from './host-table.ts';
@@ -56,15 +56,15 @@ const KEEP_AFTER = 500;
 const SHOWN = 3;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
-/** Runs the agent until a signal ends it; returns the exit status. */
+/** Runs the agent until a signal ends it; returns the exit status. Rejects with what makes it impossible. */
 export async function runAgent(options: AgentOptions): Promise<number> {
   const ended = new Promise<void>((resolve) => {
     for (const signal of SIGNALS) process.on(signal, () => resolve());
   });
   const agent = new Agent(options);
   try {
-    await Promise.race([agent.start(), ended]);
-    await ended;
+    await Promise.race([agent.start(), agent.failed, ended]);
+    await Promise.race([agent.failed, ended]);
   } finally {
     notify('STOPPING=1');
     await agent.stop();
@@ -73,6 +73,9 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 }
 
 export class Agent {
+  /** Rejects with a HopelessError. */
+  readonly failed: Promise<never>;
+  #fail!: (error: HopelessError) => void;
   readonly #options: AgentOptions;
   readonly #host = new Host();
   readonly #statePath: string;
@@ -113,6 +116,10 @@ export class Agent {
   #reconcileSeconds = 0;
 
   constructor(options: AgentOptions) {
+    this.failed = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {}); // nobody may wait for it
     this.#options = options;
     this.#statePath = keptStatePath(options.subnetFile);
   }
@@ -331,6 +338,7 @@ export class Agent {
       this.#report(repaired);
       this.#publish(wish);
     } catch (error) {
+      if (error instanceof HopelessError) return this.#fail(error);
       failures.push((error as Error).message);
     }
     const took = performance.now() - started;

@@ -20,6 +20,9 @@ export interface Overlay {
   readonly spansNetwork: boolean;
 }
 
+/** What was asked for cannot be had on this host, however often it is tried: the agent ends. */
+export class HopelessError extends Error {}
+
 /**
  * One way of getting packets to other nodes: flannel's Backend.Type. Whatever it needs beside the host's own tables is made here, compared
  * with what is there, and put right.
@@ -29,7 +32,7 @@ export interface Backend {
   /** Whether a peer on the same link is sent packets as they are. */
   readonly directRouting: boolean;
 
-  /** Makes what is not there. Returns a line for each thing that was; throws with what to do when one cannot be made. */
+  /** Makes what is not there. Returns a line for each thing that was; throws with what to do when one cannot be made: HopelessError when it never can. */
   keepDevices(wish: Wish): Promise<string[]>;
 
   /**

@@ -3,14 +3,15 @@ import { rmSync } from 'node:fs';
 import { cleanUp } from '../cleanup.ts';
 import { TAP_ALIAS } from '../device.ts';
 import type { Host } from '../host.ts';
+import { removePins } from '../offload/pins.ts';
 import { keepIptables, keepNftables } from './firewall.ts';
 import { changes, readTable } from './host-table.ts';
 import { keptStatePath } from './kept-state.ts';
 import { FAMILIES } from './lease.ts';
 
 /** Returns a line for each thing removed. The caller knows that no daemon runs in the namespace. */
-export async function cleanUpFlannel(host: Host, subnetFile: string): Promise<string[]> {
-  const removed: string[] = await cleanUp(host);
+export async function cleanUpFlannel(host: Host, subnetFile: string, pins: string): Promise<string[]> {
+  const removed: string[] = [...(await cleanUp(host)), ...removePins(pins)];
   const isIpv6 = (await host.addresses()).some(({ family }) => family === 'inet6');
   const families = FAMILIES.filter((family) => family === 'ipv4' || isIpv6);
   const anywhere = { device: null, network: '', spansNetwork: false };

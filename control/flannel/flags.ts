@@ -102,6 +102,11 @@ export const FLAGS = {
     usual: 'auto',
     help: 'whether the kernel carries known flows: off, auto (where it can), require; see docs/offload.md',
   },
+  'offload-pin': {
+    value: 'DIR',
+    usual: '',
+    help: 'in a BPF file system such as /sys/fs/bpf: known flows go on while the agent restarts',
+  },
   cleanup: { value: '', usual: 'false', help: 'remove all that the agent keeps on this host, and end' },
 } as const satisfies Record<string, Flag>;
 

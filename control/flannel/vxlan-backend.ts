@@ -4,9 +4,9 @@ import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
 import { Daemon } from '../daemon.ts';
 import type { DeviceConfig } from '../fields.ts';
 import { offloadObstacle } from '../offload/probe.ts';
-import type { FdbArguments } from '../protocol.ts';
+import { CommandError, type FdbArguments } from '../protocol.ts';
 import { completeDevice } from '../words.ts';
-import type { Backend, Overlay, Wish } from './backend.ts';
+import { type Backend, HopelessError, type Overlay, type Wish } from './backend.ts';
 import { FAMILIES, type Family, type PerFamily } from './lease.ts';
 import type { NetConf, VxlanBackend } from './net-conf.ts';
 
@@ -60,7 +60,7 @@ export class Vxlan implements Backend {
       const { name, local, dev } = config;
       const before = this.#configs.get(name);
       if (!daemon.status().devices.includes(name)) {
-        await daemon.linkAdd(config);
+        await this.#add(daemon, config);
         this.#entries.delete(name);
         this.#told = undefined;
         this.#bound.delete(name);
@@ -69,9 +69,25 @@ export class Vxlan implements Backend {
         await daemon.linkSet(name, { local, dev });
         made.push(`device ${name}: local ${local} dev ${dev}`);
       }
-      this.#configs.set(name, config);
+      this.#configs.set(name, { ...config, udpcsum: await this.#keepChecksums(daemon, config) });
     }
     return made;
+  }
+
+  async #add(daemon: Daemon, config: DeviceConfig): Promise<void> {
+    try {
+      await daemon.linkAdd(config);
+    } catch (error) {
+      const isRequired = config.offload === 'require' && error instanceof CommandError && error.errno === 'EOPNOTSUPP';
+      throw isRequired ? new HopelessError(`--${error.message.replace(`${config.name}: `, '')}`) : error;
+    }
+  }
+
+  /** `offload auto` does without outer checksums only while the kernel can carry flows, which another uplink may change. */
+  async #keepChecksums(daemon: Daemon, { name, offload, udpcsum }: DeviceConfig): Promise<boolean> {
+    const wanted = offload === 'auto' ? daemon.offloadObstacle(name) !== undefined : udpcsum;
+    if (wanted !== udpcsum) await daemon.linkSet(name, { udpcsum: wanted });
+    return wanted;
   }
 
   keepPeers(wish: Wish): string[] {
@@ -100,6 +116,8 @@ export class Vxlan implements Backend {
       repaired.push(...this.#keepEntries(this.#daemon, device, wanted, isForeign));
       this.#unbind(this.#daemon, device, subnets);
     }
+    // With all entries in place it knows as much as an earlier run.
+    if (this.#told === undefined) this.#daemon.releasePins().catch(({ message }: Error) => this.#options.log(message));
     this.#told = wish;
     this.#fdbChanges = this.#daemon.fdbChanges;
     return repaired;
@@ -119,7 +137,7 @@ export class Vxlan implements Backend {
   async #start(): Promise<Daemon> {
     if (this.#daemon) return this.#daemon;
     const { without, log } = this.#options;
-    const daemon = new Daemon({ devices: [], without, log });
+    const daemon = new Daemon({ devices: [], without, log, keepsPins: true });
     try {
       await daemon.start();
     } catch (error) {
@@ -131,7 +149,7 @@ export class Vxlan implements Backend {
     return daemon;
   }
 
-  /** What makes it possible that the kernel carries known flows: no outer UDP checksums, which flannel's own device does without over IPv4. */
+  /** What makes it possible that the kernel carries known flows: no outer UDP checksums. */
   #offloadFields(): Partial<DeviceConfig> {
     const { device, log } = this.#options;
     if (device.offload === 'require') return { udpcsum: false, udp6zerocsumtx: true, udp6zerocsumrx: true };
@@ -151,6 +169,7 @@ export class Vxlan implements Backend {
       return completeDevice({
         ...this.#options.device,
         ...this.#offload,
+        ...this.#checksums(vxlanDeviceName(family, vni)),
         name: vxlanDeviceName(family, vni),
         id: vni,
         dstport: port,
@@ -163,6 +182,12 @@ export class Vxlan implements Backend {
         persist: true,
       });
     });
+  }
+
+  /** As they were left last. */
+  #checksums(name: string): Partial<DeviceConfig> {
+    const config = this.#configs.get(name);
+    return config ? { udpcsum: config.udpcsum } : {};
   }
 
   /** So that with `vtep-filter strict` a node sends with its own pods' addresses alone. */

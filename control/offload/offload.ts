@@ -85,6 +85,8 @@ export class Offload implements FdbMirror {
   /** Next hops in use, by index, with the VTEP of each; and how many each VTEP has. */
   readonly #vteps = new Map<number, Vtep>();
   readonly #references = new Map<string, number>();
+  /** What went wrong when a device's programs were attached last. */
+  readonly #failures = new Map<number, string>();
   #full = false;
 
   constructor(fdb: FdbWriter, log: (line: string) => void) {
@@ -111,7 +113,13 @@ export class Offload implements FdbMirror {
     this.#detach(device.index);
     if (typeof this.#mirror === 'object') this.#mirror.clearCounters(device.index);
     this.#states.delete(device.index);
+    this.#failures.delete(device.index);
     this.#watchers.delete(device.index);
+  }
+
+  /** Why nothing of a device can be offloaded, whatever its checksums and whoever watches it; undefined: it can. */
+  obstacle(device: VxlanDevice): string | undefined {
+    return this.#obstacle(device) ?? this.#failures.get(device.index);
   }
 
   state(device: VxlanDevice): OffloadState {
@@ -192,7 +200,8 @@ export class Offload implements FdbMirror {
   }
 
   #apply(device: VxlanDevice): OffloadState {
-    const common = device.config.offload === 'off' ? 'offload is off' : this.#obstacle(device);
+    const isWatched = this.#watchers.get(device.index) ? 'somebody watches its packets' : undefined;
+    const common = device.config.offload === 'off' ? 'offload is off' : (isWatched ?? this.#obstacle(device));
     const send = common ?? sendObstacle(device.config, familyOf(device.place.local));
     const receive = common ?? this.#receiveObstacle(device);
     if (common !== undefined) {
@@ -205,17 +214,18 @@ export class Offload implements FdbMirror {
       else this.#detachSend(attached);
       if (receive === undefined) this.#attachReceive(attached);
       else this.#detachReceive(attached);
+      this.#failures.delete(device.index);
       return { send, receive };
     } catch (error) {
       this.#detach(device.index);
       const { message } = error as Error;
+      this.#failures.set(device.index, message);
       return { send: message, receive: message };
     }
   }
 
   /** Why nothing of a device can be offloaded. */
   #obstacle(device: VxlanDevice): string | undefined {
-    if (this.#watchers.get(device.index)) return 'somebody watches its packets';
     if (device.uplink.kind !== 'redirect') {
       return `the uplink is ${device.uplink.kind}: the host's own stack, its firewall and routes decide about each packet`;
     }

@@ -1,7 +1,9 @@
 // uvxlan's agent in a flannel cluster; the nodes are drawn in cluster.ts.
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
 import { ping } from '../../cli/lab/measure.ts';
@@ -277,6 +279,52 @@ test(
     assert.doesNotMatch(east.exec('nft list ruleset'), /flannel/);
   },
 );
+
+test('offload: checksums only where it cannot be, an end where it has to be, and no packet lost through a restart', {
+  ...options,
+  skip: options.skip || lackingBpf(),
+}, async (t) => {
+  const pins = mkdtempSync(join(tmpdir(), 'uvxlan-pin-'));
+  execFileSync('mount', ['-t', 'bpf', 'bpf', pins]);
+  t.after(() => {
+    execFileSync('umount', [pins]);
+    rmSync(pins, { recursive: true });
+  });
+  const cluster = new Cluster(t);
+  const east = cluster.host('east');
+  cluster.kernelNode(MID);
+  const checksums = async () =>
+    (JSON.parse((await uvxlan(east, '-j -d link show flannel.1')).stdout)[0] as LinkRecord).linkinfo.info_data.udp_csum;
+
+  await assert.rejects(
+    cluster.agent(EAST, ['--uplink', 'udp', '--offload', 'require']),
+    /status 1[\s\S]*uvxlan: --offload require: the uplink is udp/,
+  );
+  const flags = ['--offload', 'auto', '--offload-pin', pins];
+  const plain = await cluster.agent(EAST, ['--uplink', 'udp', ...flags]);
+  assert.equal(await checksums(), true);
+  await plain.stop();
+
+  const first = await cluster.agent(EAST, flags);
+  assert.equal(await checksums(), false);
+  await cluster.addPod(EAST, 'east-pod');
+  const midPod = await cluster.addPod(MID, 'mid-pod');
+  const pod = cluster.host('east-pod');
+  await reaches(pod, midPod);
+  const pinned = () => readdirSync(pins).filter((name) => name.startsWith('uvxlan-')).length;
+  assert.equal(pinned(), 2);
+  const meanwhile = ping(pod, midPod, { count: 400, interval: 0.01 });
+  await first.stop('SIGKILL');
+  assert.equal((await ping(pod, midPod, { count: 20, interval: 0.01 })).loss, 0, 'without an agent');
+  const second = await cluster.agent(EAST, flags);
+  await eventually('the second one has pins of its own alone', () => pinned() === 2);
+  assert.equal((await meanwhile).loss, 0, 'of pings all the while');
+  await reaches(pod, midPod);
+  assert.ok(((await stats(east))[0]!.tx.offloaded ?? 0) > 0, 'the second one carries on');
+  await second.stop();
+  await uvxlan(east, ['flannel', '--cleanup', '--offload-pin', pins, '--subnet-file', cluster.subnetFile(EAST)]);
+  assert.equal(pinned(), 0);
+});
 
 test('vtep-filter strict: a node sends with addresses of its own subnet, and no others', options, async (t) => {
   const cluster = new Cluster(t);
