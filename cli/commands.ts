@@ -16,6 +16,7 @@ export const COMMANDS: Record<string, () => Promise<Command>> = {
   neigh: () => import('./neigh.ts'),
   stats: () => import('./stats.ts'),
   monitor: () => import('./monitor.ts'),
+  top: () => import('./top.ts'),
   capture: () => import('./capture.ts'),
   explain: () => import('./explain.ts'),
   flannel: () => import('./flannel.ts'),
@@ -36,6 +37,7 @@ A userspace VXLAN dataplane, in the words of iproute2.
   neigh      show and change the neighbours that devices answer ARP and neighbour discovery for
   stats      packets, bytes, and drops by reason with what to do about them
   monitor    what happens, as it happens: MACs learned, moved, aged; VTEPs up and down; drops above a rate
+  top        rates by device, VTEP and flow, drops and workers, as they are now
   capture    packets of both sides to a file or to Wireshark, with next hops and drop reasons
   explain    a packet byte by byte, live or from a file; or what would happen to one from A to B
   flannel    the node agent of a flannel cluster, instead of flanneld

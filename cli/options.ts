@@ -13,6 +13,7 @@ export interface Options {
   segments?: true;
   statistics?: true;
   batch?: string;
+  count?: string;
   config?: string;
   lesson?: string;
   metrics?: string;
@@ -43,8 +44,10 @@ const WITH_VALUE: Record<string, keyof Options> = {
   b: 'batch',
   batch: 'batch',
   config: 'config',
+  count: 'count',
   lesson: 'lesson',
   metrics: 'metrics',
+  n: 'count',
   outer: 'outer',
   w: 'write',
   web: 'web',

@@ -24,6 +24,7 @@ import {
   socketPath,
   VERSION,
 } from './protocol.ts';
+import type { TrafficRequest } from './traffic/sample.ts';
 import { parseChanges, parseDevice, UsageError } from './words.ts';
 
 /** A client that does not read its reply for so long is cut off, in milliseconds. */
@@ -236,6 +237,10 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
       return handlers.neighShow(neighFilterOf(fieldsOf(args)));
     case 'neigh flush':
       return handlers.neighFlush(neighFilterOf({ ...fieldsOf(args), dev: requiredName(args, 'dev') }));
+    case 'traffic':
+      return handlers.traffic(trafficRequestOf(args));
+    case 'threads':
+      return handlers.threads();
     case 'explain':
       return handlers.explain(explainRequestOf(args));
     case 'samples':
@@ -282,6 +287,23 @@ function entryOf(args: unknown, needsDestination: boolean): FdbArguments {
     throw new CommandError(`the argument ${entry.mac === '' ? 'mac' : 'dst'} is missing`, 'EINVAL');
   }
   return { ...entry, dev: requiredName(args, 'dev') };
+}
+
+/** Milliseconds for which packets are looked at, at most. */
+const LONGEST_SAMPLE = 10_000;
+const MOST_ROWS = 1000;
+
+function trafficRequestOf(args: unknown): TrafficRequest {
+  const number = (key: string, usual: number, most: number): number => {
+    const value = fieldsOf(args)[key] ?? usual;
+    if (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most) return value as number;
+    throw new CommandError(`the argument ${key} is 1 to ${most}`, 'EINVAL');
+  };
+  return {
+    dev: nameOf(args, 'dev'),
+    milliseconds: number('milliseconds', 1000, LONGEST_SAMPLE),
+    limit: number('limit', 50, MOST_ROWS),
+  };
 }
 
 function explainRequestOf(args: unknown): ExplainRequest {

@@ -1,13 +1,16 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 import { availableParallelism, hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { clear, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { DROPS } from '../dataplane/drops.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
+import type { TapSpec } from '../dataplane/record/tap.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
+import { threadTimes } from '../system/thread.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { Prefix } from '../wire/prefix.ts';
 import { type Api, runCommand, startApi } from './api.ts';
@@ -51,9 +54,11 @@ import {
   readyLine,
   type SampleRecord,
   type StatsRecord,
+  type ThreadRecord,
   VERSION,
 } from './protocol.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
+import { type TrafficRequest, type TrafficSample, TrafficSampler } from './traffic/sample.ts';
 import { UplinkSet } from './uplink-set.ts';
 import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
@@ -77,6 +82,8 @@ export interface DaemonOptions {
 const MAX_DEFAULT_WORKERS = 4;
 /** From a change of the host that could not be followed to the next attempt. */
 const FOLLOW_MILLISECONDS = 1_000;
+/** Between two looks at the rings of a sample of traffic. */
+const DRAIN_MILLISECONDS = 5;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -478,9 +485,7 @@ export class Daemon implements DaemonHandlers {
         if (this.#devices.get(device.index) === device) this.#offload.watch(device, isWatched);
       }
     };
-    await this.#pool.listen(specs).catch((error) => {
-      throw error instanceof RangeError ? new CommandError(error.message, 'EBUSY') : error;
-    });
+    await this.#listen(specs);
     watch(true);
     return {
       start: (sink) =>
@@ -519,6 +524,58 @@ export class Daemon implements DaemonHandlers {
       unlisten: (id) => this.#pool.unlisten(id),
     });
     return this.#sampler.ask();
+  }
+
+  /** Offload goes on: what the kernel carries is not seen. */
+  async traffic({ dev, milliseconds, limit }: TrafficRequest): Promise<TrafficSample> {
+    const [device] = dev === null ? [] : this.#select(dev);
+    const sampler = new TrafficSampler(
+      ++this.#captures,
+      this.#workers + 1,
+      device && { index: device.index, vni: device.config.id },
+      {
+        device: (index) => this.#devices.get(index)?.name,
+        deviceOf: (uplink, vni) => this.#deviceOf(uplink, vni)?.name,
+        peer: (nextHop) => this.#forwarding.remote(nextHop),
+      },
+    );
+    await this.#listen(sampler.specs);
+    const drain = setInterval(() => sampler.drain(), DRAIN_MILLISECONDS);
+    try {
+      await sleep(milliseconds);
+    } finally {
+      clearInterval(drain);
+      await this.#pool.unlisten(sampler.specs[0].id);
+    }
+    sampler.drain();
+    return sampler.result(limit);
+  }
+
+  /** Of all uplinks of its port and family, as the workers find it. */
+  #deviceOf(uplink: number, vni: number): VxlanDevice | undefined {
+    const devices = [...this.#devices.values()];
+    const spec = devices.find((device) => device.uplink.index === uplink)?.uplink.specs[0];
+    return devices.find(({ config, uplink: { specs } }) => {
+      return config.id === vni && specs[0].port === spec?.port && specs[0].family === spec.family;
+    });
+  }
+
+  threads(): ThreadRecord[] {
+    this.#select(null);
+    const threads: [string, number | undefined][] = [
+      ['main', process.pid],
+      ...this.#pool.threads.map((thread, worker): [string, number | undefined] => [`worker ${worker}`, thread]),
+    ];
+    return threads.flatMap(([name, thread]) => {
+      const times = thread === undefined ? undefined : threadTimes(thread);
+      return times ? [{ name, ...times }] : [];
+    });
+  }
+
+  async #listen(specs: readonly TapSpec[]): Promise<void> {
+    await this.#pool.listen(specs).catch((error) => {
+      throw error instanceof RangeError ? new CommandError(error.message, 'EBUSY') : error;
+    });
   }
 
   #captureNames(): SampleNames {

@@ -306,6 +306,11 @@ export class Forwarding {
     return { group: group?.text, entry, hops };
   }
 
+  /** The VTEP of a next hop; undefined when it is gone. */
+  remote(nextHop: number): string | undefined {
+    return this.#nextHops.get(nextHop)?.ip;
+  }
+
   /** A next hop in words, and the entry by which a frame goes there. */
   describe(nextHop: number, device: number, frame: Uint8Array): string {
     const hop = this.#nextHops.get(nextHop);

@@ -12,6 +12,7 @@ import type { DeviceConfig, FdbEntry } from './fields.ts';
 import type { MdbArguments } from './mdb-words.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import type { Offender } from './offenders.ts';
+import type { TrafficRequest, TrafficSample } from './traffic/sample.ts';
 
 export type { FdbRecord };
 
@@ -188,6 +189,17 @@ export interface StatsRecord {
   rx: DirectionCounters;
 }
 
+/** How busy a thread has been since it runs. */
+export interface ThreadRecord {
+  /** 'main', 'worker 0'. */
+  name: string;
+  /** Seconds on a CPU, and of waiting for one while it had something to do. */
+  cpu: number;
+  wait: number;
+  /** How often it went to sleep: for a worker, until the next packet. */
+  sleeps: number;
+}
+
 export interface DaemonStatus {
   version: string;
   pid: number;
@@ -239,6 +251,10 @@ export interface DaemonHandlers {
   capture(request: CaptureRequest): Answer<RunningCapture>;
   /** Samples of what passes; they are taken while somebody asks, at least every three seconds. */
   samples(): Answer<SampleRecord>;
+  /** Looks at what passes, and adds it up. Throws CommandError. */
+  traffic(request: TrafficRequest): Answer<TrafficSample>;
+  /** The main thread and the workers. */
+  threads(): Answer<ThreadRecord[]>;
   /**
    * Calls the listener for each event of the groups, until what it returns is called. `dropRate`: packets a second of one reason from which
    * on the group `drop` tells.

@@ -54,6 +54,8 @@ const RESTART_MILLISECONDS = 100;
 interface WorkerState {
   readonly eventfd: number;
   port: MessagePort | undefined;
+  /** The thread that it runs on; undefined while it is not known. */
+  thread: number | undefined;
   /** Commands that wait for an answer, by id. */
   readonly waiting: Map<number, { resolve(): void; reject(error: Error): void }>;
   running: Promise<void>;
@@ -110,10 +112,19 @@ export class WorkerPool {
     });
     for (let worker = 0; worker < workers; worker++) {
       const eventfd = libc.check(libc.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 'workers', 'eventfd');
-      const state: WorkerState = { eventfd, port: undefined, waiting: new Map(), running: Promise.resolve() };
+      const state: WorkerState = {
+        ...{ eventfd, port: undefined, thread: undefined },
+        waiting: new Map(),
+        running: Promise.resolve(),
+      };
       this.#workers.push(state);
       state.running = this.#keepRunning(worker, state);
     }
+  }
+
+  /** The threads that the workers run on; undefined where that is not known. */
+  get threads(): (number | undefined)[] {
+    return this.#workers.map(({ thread }) => thread);
   }
 
   /** Tells the workers a device's MAC, as two big-endian parts. */
@@ -258,6 +269,10 @@ export class WorkerPool {
   }
 
   #receive(state: WorkerState, report: WorkerReport): void {
+    if ('thread' in report) {
+      state.thread = report.thread;
+      return;
+    }
     if ('gone' in report) {
       this.#options.onGone(report.gone);
       return;

@@ -88,5 +88,8 @@ export interface WorkerCommand {
     | { readonly unlisten: number };
 }
 
-/** Worker to main thread: a command was carried out, or a device's TAP is gone. */
-export type WorkerReport = { readonly id: number; readonly error?: string | undefined } | { readonly gone: number };
+/** Worker to main thread: a command was carried out, a device's TAP is gone, or the thread that it runs on. */
+export type WorkerReport =
+  | { readonly id: number; readonly error?: string | undefined }
+  | { readonly gone: number }
+  | { readonly thread: number };

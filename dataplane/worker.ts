@@ -12,6 +12,7 @@ import { NeighborReader } from '../fdb/neighbors.ts';
 import { PeerReader } from '../fdb/peers.ts';
 import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
+import { threadId } from '../system/thread.ts';
 import { Batch } from './batch.ts';
 import { loadSum, type Sum } from './checksum.ts';
 import { Coalescer } from './coalesce.ts';
@@ -380,6 +381,7 @@ const IGNORED = 0xffffffff;
 
 /** The pool's task: returns when the worker is told to stop; throws what went wrong in its loop. */
 export default function runWorker(task: WorkerTask): void {
+  task.messages.postMessage({ thread: threadId() } satisfies WorkerReport);
   const worker = new Worker(task.worker, task.shared);
   for (const uplink of task.uplinks) worker.addUplink(uplink);
   for (const device of task.devices) worker.addDevice(device);

@@ -11,6 +11,7 @@ import type {
   RunningCapture,
   SampleRecord,
   StatsRecord,
+  ThreadRecord,
 } from '../../control/protocol.ts';
 import {
   CommandError,
@@ -19,6 +20,7 @@ import {
   type FdbRecord,
   noSuchDevice,
 } from '../../control/protocol.ts';
+import type { TrafficRequest, TrafficSample } from '../../control/traffic/sample.ts';
 import type { Nexthop, NexthopRecord } from '../../fdb/groups.ts';
 import { Mdb, type MdbRecord, type MdbSelection, type MdbUser } from '../../fdb/mdb.ts';
 import { FdbWriter } from '../../fdb/writer.ts';
@@ -203,6 +205,20 @@ export class FakeDaemon implements DaemonHandlers {
 
   samples(): SampleRecord {
     return { drops: [], peers: [] };
+  }
+
+  /** What traffic() and threads() answer. */
+  sample: TrafficSample | undefined;
+  threadRecords: ThreadRecord[] = [];
+
+  traffic({ dev }: TrafficRequest): TrafficSample {
+    if (dev !== null) this.link(dev);
+    if (!this.sample) throw new CommandError('more than 8 captures at a time', 'EBUSY');
+    return this.sample;
+  }
+
+  threads(): ThreadRecord[] {
+    return this.threadRecords;
   }
 
   listen(groups: readonly EventGroup[], listener: EventListener): () => void {

@@ -7,6 +7,7 @@ import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
 import { eventually, run } from '../../cli/lab/process.ts';
 import { MAIN, uvxlan, type Vtep } from '../../cli/lab/vtep.ts';
+import type { TopView } from '../../cli/top/view.ts';
 import type { DaemonEvent } from '../../control/events.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import { tsharkFields } from './capture.ts';
@@ -53,11 +54,41 @@ for (const uplink of ['redirect', 'udp'] as const) {
     await t.test('explain: a question, and packets as they pass', () => assertExplains(left, right, uplink));
     await t.test('capture: both sides, directions, next hops, drops', () => assertCaptures(left, right));
     await t.test('metrics: what stats says', () => assertMetrics(left));
+    await t.test('top: rates of devices, VTEPs and flows', () => assertTop(left, right));
     if (uplink === 'udp') return;
     await t.test('capture --segments: what comes onto the wire', () => assertSegments(left, right));
     await t.test('capture: device, filter and count', () => assertCounts(left, right));
     await t.test('monitor: groups, VTEPs and drops', () => assertMonitors(left, right));
   });
+}
+
+/** Pings are so few that each is seen, both ways; and so is how busy the threads are. */
+async function assertTop(left: Vtep, right: Vtep): Promise<void> {
+  const pinging = left.host.spawn(`ping -n -q -i 0.05 ${right.addresses[0]}`);
+  try {
+    // The first look is short.
+    const words = 'top -j -n 2 interval 1'.split(' ');
+    const { stdout } = await left.host.run([process.execPath, MAIN, ...words]);
+    const view = JSON.parse(stdout.trim().split('\n').at(-1)!) as TopView;
+    assert.deepEqual(
+      view.devices.map(({ ifname }) => ifname),
+      [left.device],
+    );
+    const [{ tx, rx }] = view.devices;
+    assert.ok(tx.packets > 5 && rx.packets > 5, JSON.stringify(view.devices));
+    const icmp = view.flows.filter(({ protocol }) => protocol === 'ICMP');
+    assert.deepEqual(icmp.map(({ direction, src, dst, peer }) => [direction, src, dst, peer].join(' ')).sort(), [
+      `rx ${right.addresses[0]} ${left.addresses[0]} ${right.local}`,
+      `tx ${left.addresses[0]} ${right.addresses[0]} ${right.local}`,
+    ]);
+    for (const { packets, bits } of icmp) assert.equal(Math.round(bits / packets), 98 * 8, 'a ping has 98 bytes');
+    const peer = view.peers.find(({ dst }) => dst === right.local)!;
+    assert.ok(peer.tx.packets > 5 && peer.rx.packets > 5, JSON.stringify(view.peers));
+    assert.deepEqual(view.threads.map(({ name }) => name).sort(), ['main', 'worker 0', 'worker 1']);
+    assert.ok(view.threads.some(({ name, sleeps, turn }) => name !== 'main' && sleeps > 5 && turn > 0 && turn < 1));
+  } finally {
+    await pinging.stop('SIGKILL');
+  }
 }
 
 /** What happens to a group, to the VTEP when the NIC goes down, and to frames that are for nobody. */
@@ -78,9 +109,7 @@ async function assertMonitors(left: Vtep, right: Vtep): Promise<void> {
       await uvxlan(host, `mdb del ${group}`);
       return heard().includes('mdb deleted 192.0.2.77');
     });
-    for (const line of ['mdb added 192.0.2.77', 'peer added 192.0.2.77', 'peer removed 192.0.2.77']) {
-      assert.ok(heard().includes(line), `${line} in\n${heard().join('\n')}`);
-    }
+    for (const what of ['mdb added', 'peer added', 'peer removed']) await until(new RegExp(`^${what} 192.0.2.77$`));
     host.ip('link set eth0 down');
     await until(new RegExp(`^peer down ${right.local} \\S`));
     host.ip('link set eth0 up');
