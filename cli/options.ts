@@ -17,6 +17,7 @@ export interface Options {
   config?: string;
   lesson?: string;
   metrics?: string;
+  'metrics-peers'?: string;
   outer?: string;
   web?: string;
   without?: string;
@@ -47,6 +48,7 @@ const WITH_VALUE: Record<string, keyof Options> = {
   count: 'count',
   lesson: 'lesson',
   metrics: 'metrics',
+  'metrics-peers': 'metrics-peers',
   n: 'count',
   outer: 'outer',
   w: 'write',

@@ -49,22 +49,32 @@ Options:
   --config FILE     devices and static FDB entries, see examples/
   --metrics ADDR:PORT   /metrics for Prometheus, /healthz and /readyz, 127.0.0.1:9469 say; without a token, so give an address
                     that only who may see the counters can reach
+  --metrics-peers N   VTEPs with a series of their own, 100 when not given, those that cannot be reached first; 0: none
   --web ADDR:PORT   a page that shows what happens, 127.0.0.1:8443 say; on other addresses than loopback it asks
                     for a token, which the log has, or the environment as UVXLAN_WEB_TOKEN
   --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say
 Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or the configuration are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['config', 'metrics', 'web', 'without']);
+  const { options, words } = takeOptions(args, ['config', 'metrics', 'metrics-peers', 'web', 'without']);
   const { devices, notes } = await wantedDevices(options, words);
   const without = options.without === undefined ? [] : await hiddenCapabilities(options.without);
   const web = options.web === undefined ? undefined : await listenAddress('--web', options.web);
-  const metrics = options.metrics === undefined ? undefined : await listenAddress('--metrics', options.metrics);
+  const metrics = await metricsPlace(options);
   for (const note of notes) complain(note);
   // The daemon outlives whoever read its log: a broken pipe must not end it before it has cleaned up.
   process.stdout.removeAllListeners('error').on('error', () => {});
   const { runDaemon } = await import('../control/daemon.ts');
   return runDaemon({ devices, without, web, metrics, log: (line) => print(`uvxlan: ${line}`) });
+}
+
+async function metricsPlace(options: Options): Promise<{ address: string; port: number; peers?: number } | undefined> {
+  const { metrics, 'metrics-peers': peers } = options;
+  if (peers !== undefined && metrics === undefined) throw new UsageError('--metrics-peers wants --metrics ADDR:PORT');
+  if (peers !== undefined && !/^\d{1,6}$/.test(peers))
+    throw new UsageError(`--metrics-peers wants a number from 0 on, not "${peers}"`);
+  if (metrics === undefined) return undefined;
+  return { ...(await listenAddress('--metrics', metrics)), ...(peers === undefined ? {} : { peers: Number(peers) }) };
 }
 
 async function wantedDevices(

@@ -32,6 +32,7 @@ import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
 import { lowestFree } from './lowest-free.ts';
 import type { MdbArguments } from './mdb-words.ts';
+import type { ProcessMeter } from './metrics/process.ts';
 import type { MetricsServer } from './metrics/server.ts';
 import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
@@ -73,13 +74,15 @@ export interface DaemonOptions {
   readonly log: (line: string) => void;
   /** Where to serve the page, if at all. */
   readonly web?: { readonly address: string; readonly port: number } | undefined;
-  /** Where Prometheus finds its metrics; undefined: nowhere. */
-  readonly metrics?: { readonly address: string; readonly port: number } | undefined;
+  /** Where Prometheus finds its metrics, and how many VTEPs get a series of their own; undefined: nowhere. */
+  readonly metrics?: { readonly address: string; readonly port: number; readonly peers?: number } | undefined;
   /** What earlier daemons have pinned stays until releasePins(): devices and their entries come later. */
   readonly keepsPins?: boolean;
 }
 
 const MAX_DEFAULT_WORKERS = 4;
+/** VTEPs with a series of their own, when nobody says how many. */
+const METRICS_PEERS = 100;
 /** From a change of the host that could not be followed to the next attempt. */
 const FOLLOW_MILLISECONDS = 1_000;
 /** Between two looks at the rings of a sample of traffic. */
@@ -127,6 +130,7 @@ export class Daemon implements DaemonHandlers {
   #watch: Watch | undefined;
   #web: Web | undefined;
   #metrics: MetricsServer | undefined;
+  #meter: ProcessMeter | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
   #queue: Promise<unknown> = Promise.resolve();
@@ -201,6 +205,7 @@ export class Daemon implements DaemonHandlers {
     for (const step of [
       () => this.#web?.close(),
       () => this.#metrics?.close(),
+      () => this.#meter?.stop(),
       () => this.#watch?.stop(),
       () => this.#dropEvents.stop(),
       () => this.#neighbourFollower.stop(),
@@ -243,21 +248,36 @@ export class Daemon implements DaemonHandlers {
     if (!metrics) return;
     const { startMetrics } = await import('./metrics/server.ts');
     this.#metrics = await startMetrics(metrics.address, metrics.port, {
-      view: async () => ({
-        links: this.#ready ? await this.linkShow(null) : [],
-        stats: this.#ready ? await this.stats(null) : [],
-        writes: [...this.#devices.values()].map(({ index, name }) => {
-          const { tx_writes, rx_writes } = total(this.#pool.counters, index);
-          return { ifname: name, tx: tx_writes, rx: rx_writes };
-        }),
-        workerRestarts: this.#pool?.restarts ?? 0,
-      }),
+      ...{ name: 'uvxlan', option: `--metrics ${metrics.address}:${metrics.port}` },
+      metrics: () => this.metrics(),
       problems: () => [
         ...(this.#ready ? [] : ['the daemon is starting']),
         ...Array.from(this.#troubles, ([name, trouble]) => `${name}: ${trouble}`),
       ],
     });
     log(`metrics are at ${this.#metrics.url}`);
+  }
+
+  /** For Prometheus. */
+  async metrics(): Promise<string> {
+    const { metricsText } = await import('./metrics/text.ts');
+    const { ProcessMeter } = await import('./metrics/process.ts');
+    this.#meter ??= new ProcessMeter();
+    const isReady = this.#ready && !this.#stopping;
+    return metricsText({
+      links: isReady ? await this.linkShow(null) : [],
+      stats: isReady ? await this.stats(null) : [],
+      threads: isReady ? this.threads() : [],
+      writes: [...this.#devices.values()].map(({ index, name }) => {
+        const { tx_writes, rx_writes } = total(this.#pool.counters, index);
+        return { ifname: name, tx: tx_writes, rx: rx_writes };
+      }),
+      workerRestarts: this.#pool?.restarts ?? 0,
+      tables: isReady ? [...this.#forwarding.tables, { table: 'neighbours', ...this.#neighbours.fill }] : [],
+      peers: isReady ? this.#forwarding.peers() : [],
+      mostPeers: this.#options.metrics?.peers ?? METRICS_PEERS,
+      ...this.#meter.take(),
+    });
   }
 
   /** Makes a worker fail once, for tests of recovery. */

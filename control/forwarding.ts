@@ -19,6 +19,7 @@ import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
 import { Learning } from './learning.ts';
+import type { PeerState } from './metrics/text.ts';
 import type { Offender } from './offenders.ts';
 import type { LocalTrouble, Path } from './path.ts';
 import { PeerEvents, type PeerFields } from './peer-events.ts';
@@ -357,6 +358,29 @@ export class Forwarding {
       not_learned: this.#writer.refused(device.index),
       offenders: this.learning.offenders(device),
     };
+  }
+
+  /** How full the tables are. */
+  get tables(): { table: string; entries: number; limit: number }[] {
+    const { table, nextHops } = this.#writer;
+    return [
+      { table: 'fdb', entries: table.size, limit: table.limit },
+      { table: 'nexthops', entries: nextHops.size, limit: nextHops.limit },
+      { table: 'mdb', ...this.#mdb.fill },
+    ];
+  }
+
+  /** All VTEPs of all devices, and whether they can be reached. */
+  peers(): PeerState[] {
+    const reasons = this.#resolver.reasons();
+    const peers = new Map<string, PeerState>();
+    for (const [index, { device, ip }] of this.#nextHops) {
+      if (isNowhere(ip)) continue;
+      const key = `${device.name} ${ip}`;
+      const isUp = !reasons.has(index) && peers.get(key)?.isUp !== false;
+      peers.set(key, { dev: device.name, dst: ip, isUp });
+    }
+    return [...peers.values()];
   }
 
   /** Addresses of the VTEPs that the device sends to. */

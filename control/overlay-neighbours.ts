@@ -49,6 +49,11 @@ export class OverlayNeighbours {
     return this.#table.buffer;
   }
 
+  /** Entries of all devices, and how many there may be. */
+  get fill(): { entries: number; limit: number } {
+    return { entries: this.#table.size, limit: this.#table.limit };
+  }
+
   addDevice(device: VxlanDevice): void {
     this.#devices.set(device.index, { device, ours: new Map(), host: new Map() });
   }

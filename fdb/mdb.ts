@@ -105,6 +105,11 @@ export class Mdb {
     return this.#table.buffer;
   }
 
+  /** Entries of all devices, and how many there may be. */
+  get fill(): { entries: number; limit: number } {
+    return { entries: this.#table.size, limit: this.#table.limit };
+  }
+
   /** Entries (groups, with and without source) of a device. */
   size(device: number): number {
     return this.#of(device).length;

@@ -72,6 +72,10 @@ export class NeighborTable {
     return this.#table.size;
   }
 
+  get limit(): number {
+    return this.#table.limit;
+  }
+
   /**
    * Adds an entry, or changes it. `ip`: 4 or 16 bytes. `state`: NUD_ bits and our own, not 0. False when the table is full.
    */

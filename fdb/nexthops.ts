@@ -92,7 +92,8 @@ export class NextHops {
   /** Who is a next hop of which device. */
   readonly peers: Peers;
   readonly #words: Int32Array;
-  readonly #limit: number;
+  /** Records that there may be. */
+  readonly limit: number;
   readonly #grace: number;
   readonly #events: NextHopEvents;
   readonly #keys: NextHopKey[] = [];
@@ -111,7 +112,7 @@ export class NextHops {
    */
   constructor(events: NextHopEvents, limit: number = DEFAULT_NEXTHOPS, grace: number = DEFAULT_GRACE, seed = 0) {
     this.#events = events;
-    this.#limit = limit;
+    this.limit = limit;
     this.#grace = grace;
     this.peers = new Peers(limit, seed);
     this.buffer = new SharedArrayBuffer((limit + 1) * RECORD * 4);
@@ -230,7 +231,7 @@ export class NextHops {
       this.#indexes.delete(nameOf(this.#keys[index]));
       return index;
     }
-    if (this.#end > this.#limit) throw answer('ENOBUFS');
+    if (this.#end > this.limit) throw answer('ENOBUFS');
     return this.#end++;
   }
 }

@@ -127,7 +127,10 @@ export class Agent {
   /** Resolves when this node is registered and follows the cluster, which takes as long as the cluster's server takes to answer. */
   async start(): Promise<void> {
     const { source, healthz, log } = this.#options;
-    if (healthz.port !== 0) this.#health = await serveHealth(healthz.ip, healthz.port, () => this.view());
+    if (healthz.port !== 0) {
+      const dataplane = async (): Promise<string> => (await this.#backend?.metrics?.()) ?? '';
+      this.#health = await serveHealth(healthz.ip, healthz.port, () => this.view(), dataplane);
+    }
     const kept = readKeptState(this.#statePath);
     if (kept) {
       log(`goes on with what was known before, ${kept.peers.size} peers, until ${source.name} answers`);
@@ -166,7 +169,7 @@ export class Agent {
     this.#stop.abort();
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#monitor?.stop();
-    this.#health?.close();
+    await this.#health?.close();
     await this.#options.source.stop();
     await this.#running;
     this.#reconciler?.close();

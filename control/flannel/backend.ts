@@ -40,6 +40,9 @@ export interface Backend {
    */
   keepPeers(wish: Wish): string[];
 
+  /** Of what forwards, for Prometheus; absent where the host itself does. */
+  metrics?(): Promise<string>;
+
   /** Bytes of a pod's packet that fit. */
   mtu(wish: Wish, family: Family): number;
 

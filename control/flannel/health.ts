@@ -1,5 +1,6 @@
 /** flanneld's probes over HTTP: /healthz while the agent lives, /readyz while this node forwards; and /metrics for Prometheus. */
-import { createServer, type Server } from 'node:http';
+import { metric } from '../metrics/format.ts';
+import { type MetricsServer, startMetrics } from '../metrics/server.ts';
 import { FAULTS, type FaultCounts, type FaultKind } from './faults.ts';
 import type { SourceStatus } from './source.ts';
 
@@ -17,56 +18,44 @@ export interface HealthView {
   readonly faults: FaultCounts;
 }
 
-/** Listens on `address` (all of this host's when '') and `port`; rejects when it cannot. */
-export function serveHealth(address: string, port: number, view: () => HealthView): Promise<Server> {
-  const server = createServer((request, response) => {
-    const [status, body] = answer(request.url ?? '', view());
-    response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(body);
-  });
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(new Error(`--healthz-ip ${address} --healthz-port ${port}: cannot listen there (${error.code})`)),
-    );
-    server.listen(port, address === '' ? undefined : address, () => resolve(server.unref()));
+/** Listens on `address` (all of this host's when '') and `port`; rejects when it cannot. `dataplane`: the metrics of what forwards. */
+export function serveHealth(
+  address: string,
+  port: number,
+  view: () => HealthView,
+  dataplane: () => Promise<string>,
+): Promise<MetricsServer> {
+  return startMetrics(address, port, {
+    name: 'uvxlan flannel',
+    option: `--healthz-ip ${address} --healthz-port ${port}`,
+    metrics: async () => agentMetrics(view()) + (await dataplane()),
+    problems: () => {
+      const { ready, problem } = view();
+      return ready ? [] : [problem ?? 'starting'];
+    },
   });
 }
 
-export function answer(path: string, view: HealthView): [status: number, body: string] {
-  switch (path.split('?')[0]) {
-    case '/healthz':
-      return [200, 'uvxlan flannel is running\n'];
-    case '/readyz':
-      return view.ready ? [200, 'ready\n'] : [503, `not ready: ${view.problem ?? 'starting'}\n`];
-    case '/metrics':
-      return [200, metrics(view)];
-    default:
-      return [404, 'there are /healthz, /readyz and /metrics\n'];
-  }
-}
-
-function metrics(view: HealthView): string {
-  const lines: string[] = [];
-  const metric = (name: string, type: 'gauge' | 'counter', help: string, value: number): void => {
-    lines.push(`# HELP uvxlan_flannel_${name} ${help}`, `# TYPE uvxlan_flannel_${name} ${type}`);
-    lines.push(`uvxlan_flannel_${name} ${value}`);
-  };
-  metric('ready', 'gauge', 'Whether this node forwards.', Number(view.ready));
-  metric('peers', 'gauge', 'Other nodes of the cluster.', view.peers);
-  metric(
-    'source_connected',
-    'gauge',
-    'Whether the last answer of the cluster was a good one.',
-    Number(view.source.connected),
-  );
-  metric('repairs_total', 'counter', 'What was missing or changed on the host and was put right.', view.repairs);
-  metric('reconciliations_total', 'counter', 'Comparisons of the host with what it is to be.', view.reconciliations);
-  metric('reconcile_seconds', 'gauge', 'How long the last comparison took.', view.reconcileSeconds);
-  lines.push(
-    '# HELP uvxlan_flannel_faults_total What was wrong with the state of the cluster, or with getting at it.',
-    '# TYPE uvxlan_flannel_faults_total counter',
-  );
-  for (const kind of Object.keys(FAULTS) as FaultKind[]) {
-    lines.push(`uvxlan_flannel_faults_total{kind="${kind}"} ${view.faults[kind]}`);
-  }
-  return `${lines.join('\n')}\n`;
+function agentMetrics(view: HealthView): string {
+  const one = (name: string, type: 'gauge' | 'counter', help: string, value: number): string =>
+    metric(`flannel_${name}`, type, help, [[{}, value]]);
+  return [
+    one('ready', 'gauge', 'Whether this node forwards.', Number(view.ready)),
+    one('peers', 'gauge', 'Other nodes of the cluster.', view.peers),
+    one(
+      'source_connected',
+      'gauge',
+      'Whether the last answer of the cluster was a good one.',
+      Number(view.source.connected),
+    ),
+    one('repairs_total', 'counter', 'What was missing or changed on the host and was put right.', view.repairs),
+    one('reconciliations_total', 'counter', 'Comparisons of the host with what it is to be.', view.reconciliations),
+    one('reconcile_seconds', 'gauge', 'How long the last comparison took.', view.reconcileSeconds),
+    metric(
+      'flannel_faults_total',
+      'counter',
+      'What was wrong with the state of the cluster, or with getting at it.',
+      (Object.keys(FAULTS) as FaultKind[]).map((kind) => [{ kind }, view.faults[kind]]),
+    ),
+  ].join('');
 }

@@ -123,6 +123,10 @@ export class Vxlan implements Backend {
     return repaired;
   }
 
+  async metrics(): Promise<string> {
+    return (await this.#daemon?.metrics()) ?? '';
+  }
+
   mtu({ external }: Wish, family: Family): number {
     // net-conf's MTU is that of the network underneath.
     return (this.#conf.mtu ?? external.nic.mtu) - OVERHEAD[family];

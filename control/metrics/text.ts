@@ -1,8 +1,10 @@
 /**
- * The daemon's counters in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4): names and
- * units as its documentation asks for. Series are bounded: devices, uplinks, directions and drop reasons; never peers, MACs or flows.
+ * The daemon's counters for Prometheus. Series are bounded: devices, uplinks, directions, drop reasons, threads, tables, and so many VTEPs as
+ * are asked for; never MACs or flows.
  */
-import { type LinkRecord, type StatsRecord, VERSION } from '../protocol.ts';
+
+import { type LinkRecord, type StatsRecord, type ThreadRecord, VERSION } from '../protocol.ts';
+import { metric, type Sample } from './format.ts';
 
 /** What one scrape shows. */
 export interface MetricsView {
@@ -12,16 +14,22 @@ export interface MetricsView {
   /** System calls by device and direction: packets over these say how well GSO and GRO work. */
   readonly writes: readonly { readonly ifname: string; readonly tx: number; readonly rx: number }[];
   readonly workerRestarts: number;
+  readonly threads: readonly ThreadRecord[];
+  readonly tables: readonly { readonly table: string; readonly entries: number; readonly limit: number }[];
+  /** All VTEPs, of which `mostPeers` get a series: those that cannot be reached first. */
+  readonly peers: readonly PeerState[];
+  readonly mostPeers: number;
   /** Seconds: the longest that the main thread kept an event waiting since the last scrape, and its 99th percentile. */
   readonly delay: { readonly max: number; readonly p99: number };
   readonly memoryBytes: number;
   readonly cpuSeconds: number;
 }
 
-type Labels = Readonly<Record<string, string | number>>;
-type Sample = readonly [labels: Labels, value: number];
-
-export const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+export interface PeerState {
+  readonly dev: string;
+  readonly dst: string;
+  readonly isUp: boolean;
+}
 
 export function metricsText(view: MetricsView): string {
   const { links, stats, writes } = view;
@@ -124,6 +132,35 @@ export function metricsText(view: MetricsView): string {
       'Remote VTEPs whose way is not known.',
       perLink(({ uvxlan }) => uvxlan.nexthops_unresolved),
     ),
+    ...peerMetrics(view.peers, view.mostPeers),
+    metric(
+      'offloaded_packets_total',
+      'counter',
+      'Of packets_total, those that the kernel carried by itself.',
+      both(
+        ({ tx }) => tx.offloaded ?? 0,
+        ({ rx }) => rx.offloaded ?? 0,
+      ),
+    ),
+    metric(
+      'not_learned_total',
+      'counter',
+      'Packets whose source MAC could not be learned: maxaddress or the table is full.',
+      perLink(({ uvxlan }) => uvxlan.not_learned ?? 0),
+    ),
+    metric(
+      'table_entries',
+      'gauge',
+      'Entries of the tables that all devices share.',
+      view.tables.map(({ table, entries }) => [{ table }, entries]),
+    ),
+    metric(
+      'table_limit',
+      'gauge',
+      'Entries that they take; of the FDB, learned ones take three quarters at most.',
+      view.tables.map(({ table, limit }) => [{ table }, limit]),
+    ),
+    ...threadMetrics(view.threads),
     metric(
       'workers',
       'gauge',
@@ -142,16 +179,45 @@ export function metricsText(view: MetricsView): string {
   ].join('');
 }
 
-function metric(name: string, type: 'counter' | 'gauge', help: string, samples: readonly Sample[]): string {
-  const lines = samples.map(([labels, value]) => `uvxlan_${name}${labelsText(labels)} ${value}\n`);
-  return `# HELP uvxlan_${name} ${help}\n# TYPE uvxlan_${name} ${type}\n${lines.join('')}`;
+function peerMetrics(peers: readonly PeerState[], most: number): string[] {
+  const shown = peers
+    .toSorted((a, b) => Number(a.isUp) - Number(b.isUp) || a.dst.localeCompare(b.dst, 'en', { numeric: true }))
+    .slice(0, most);
+  return [
+    metric(
+      'peer_up',
+      'gauge',
+      'Whether the way to a VTEP is known. Of many only some are told of, those that cannot be reached first.',
+      shown.map(({ dev, dst, isUp }) => [{ device: dev, peer: dst }, Number(isUp)]),
+    ),
+    metric('peers_omitted', 'gauge', 'VTEPs that peer_up does not tell of (--metrics-peers).', [
+      [{}, peers.length - shown.length],
+    ]),
+  ];
 }
 
-function labelsText(labels: Labels): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${escaped(`${value}`)}"`);
-  return pairs.length === 0 ? '' : `{${pairs.join(',')}}`;
-}
-
-function escaped(value: string): string {
-  return value.replace(/["\\\n]/g, (character) => (character === '\n' ? '\\n' : `\\${character}`));
+/** Of a thread that is started again its counters begin anew, as Prometheus expects it. */
+function threadMetrics(threads: readonly ThreadRecord[]): string[] {
+  const per = (value: (thread: ThreadRecord) => number): Sample[] =>
+    threads.map((thread) => [{ thread: thread.name }, value(thread)]);
+  return [
+    metric(
+      'thread_cpu_seconds_total',
+      'counter',
+      'CPU time of the main thread and the workers: its rate is how busy each is.',
+      per(({ cpu }) => cpu),
+    ),
+    metric(
+      'thread_cpu_wait_seconds_total',
+      'counter',
+      'Time for which they had something to do and no CPU: its rate over that of sleeps is what a packet waits on the average.',
+      per(({ wait }) => wait),
+    ),
+    metric(
+      'thread_sleeps_total',
+      'counter',
+      'How often they went to sleep, a worker in poll: CPU time over sleeps is the length of a turn.',
+      per(({ sleeps }) => sleeps),
+    ),
+  ];
 }

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
 import { parse as parseYaml } from 'yaml';
+import { ProcessMeter } from '../../../control/metrics/process.ts';
 import { startMetrics } from '../../../control/metrics/server.ts';
 import { type MetricsView, metricsText } from '../../../control/metrics/text.ts';
 import { fakeLink } from '../fake-daemon.ts';
@@ -22,6 +23,14 @@ function viewOf(...names: string[]): MetricsView {
     ],
     writes: names.map((ifname) => ({ ifname, tx: 3, rx: 2 })),
     workerRestarts: 1,
+    threads: [{ name: 'worker 0', cpu: 1.5, wait: 0.25, sleeps: 9 }],
+    tables: [{ table: 'fdb', entries: 3, limit: 100 }],
+    peers: [
+      { dev: 'flannel.1', dst: '192.0.2.10', isUp: true },
+      { dev: 'flannel.1', dst: '192.0.2.9', isUp: true },
+      { dev: 'flannel.1', dst: '192.0.2.11', isUp: false },
+    ],
+    mostPeers: 2,
     delay: { max: 0.25, p99: 0.01 },
     memoryBytes: 1e8,
     cpuSeconds: 12.5,
@@ -81,6 +90,17 @@ test('the text is what Prometheus reads', () => {
   );
   assert.equal(value('worker_restarts_total', ''), 1);
   assert.equal(value('event_loop_delay_seconds', '{quantile="1"}'), 0.25);
+  assert.equal(value('thread_cpu_wait_seconds_total', '{thread="worker 0"}'), 0.25);
+  assert.equal(value('table_limit', '{table="fdb"}'), 100);
+  assert.deepEqual(
+    [...metrics.get('uvxlan_peer_up')!.samples],
+    [
+      ['{device="flannel.1",peer="192.0.2.11"}', 0],
+      ['{device="flannel.1",peer="192.0.2.9"}', 1],
+    ],
+    'those that cannot be reached first, and no more than were asked for',
+  );
+  assert.equal(value('peers_omitted', ''), 1);
 });
 
 test('no devices, and names with every character that has to be escaped', () => {
@@ -92,7 +112,14 @@ test('no devices, and names with every character that has to be escaped', () => 
 test('what the server answers', async (t) => {
   const problems: string[] = ['flannel.1: the NIC is gone'];
   const view = viewOf('flannel.1');
-  const server = await startMetrics('127.0.0.1', 0, { view: async () => view, problems: () => problems });
+  const meter = new ProcessMeter();
+  t.after(() => meter.stop());
+  const source = {
+    ...{ name: 'uvxlan', option: '--metrics there' },
+    metrics: async () => metricsText({ ...view, ...meter.take() }),
+    problems: () => problems,
+  };
+  const server = await startMetrics('127.0.0.1', 0, source);
   t.after(() => server.close());
   const get = async (path: string) => {
     const response = await fetch(new URL(path, server.url));
@@ -110,8 +137,8 @@ test('what the server answers', async (t) => {
   assert.equal((await get('/readyz')).status, 200);
   assert.equal((await get('/other')).status, 404);
   await assert.rejects(
-    startMetrics('127.0.0.1', Number(new URL(server.url).port), { view: async () => view, problems: () => [] }),
-    /cannot listen there \(EADDRINUSE\)/,
+    startMetrics('127.0.0.1', Number(new URL(server.url).port), source),
+    /--metrics there: cannot listen there \(EADDRINUSE\)/,
   );
 });
 
