@@ -7,6 +7,8 @@ import { CHANGES, type Change, Watch } from './watch.ts';
 
 /** All is read again so often, in milliseconds, should an event have been missed. */
 const RESYNC = 30_000;
+/** But after so many times as long as a reading takes: thousands of next hops must not cost a quiet host anything to speak of. */
+const RESYNC_REST = 300;
 /** Milliseconds between probes where the kernel does not manage neighbours: its own default, interval_probe_time_ms. */
 const PROBE = 5_000;
 const RETRY = 1_000;
@@ -152,10 +154,11 @@ export class Resolver {
       const changes = this.#changes;
       this.#changes = new Set();
       const start = performance.now();
-      let next = this.#keeper.managed ? RESYNC : PROBE;
+      let next = PROBE;
       try {
         await this.#pass(changes);
         this.#warning = '';
+        if (this.#keeper.managed) next = Math.max(RESYNC, RESYNC_REST * (performance.now() - start));
       } catch (error) {
         this.#fail(error as Error);
         next = RETRY;

@@ -11,6 +11,9 @@ export interface EtcdOptions {
   readonly credentials: () => Credentials;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
+  /** Milliseconds: SILENCE, and HttpClient's patience. */
+  readonly silence?: number | undefined;
+  readonly patience?: number | undefined;
 }
 
 export interface KeyValue {
@@ -49,8 +52,11 @@ const UNKNOWN = 2;
 const FAILED_PRECONDITION = 9;
 const UNAVAILABLE = 14;
 const UNAUTHENTICATED = 16;
-/** Milliseconds without an event after which a watch is opened anew, from where it was: it may be dead without our knowing. */
-const SILENCE = 300_000;
+/**
+ * Milliseconds without an event after which a watch is opened anew, from where it was; by chance up to twice as many. Its member may have
+ * stopped without our knowing, which a new request finds out.
+ */
+const SILENCE = 15_000;
 
 export class EtcdClient {
   readonly #members: readonly HttpClient[];
@@ -68,7 +74,9 @@ export class EtcdClient {
       const token: Record<string, string> = this.#token === undefined ? {} : { authorization: this.#token };
       return { ...rest, headers: { ...headers, ...more, ...token } };
     };
-    this.#members = options.endpoints.map((endpoint) => new HttpClient(new URL(endpoint), credentials));
+    this.#members = options.endpoints.map(
+      (endpoint) => new HttpClient(new URL(endpoint), credentials, options.patience),
+    );
   }
 
   close(): void {
@@ -125,8 +133,9 @@ export class EtcdClient {
   ): AsyncGenerator<{ events: KeyEvent[]; at: Position }> {
     const create = { ...rangeOf(prefix, true), start_revision: String(after.revision + 1n) };
     const request = { method: 'POST', path: '/v3/watch', body: JSON.stringify({ create_request: create }), signal };
+    const silence = (this.#options.silence ?? SILENCE) * (1 + Math.random());
     const lines = await this.#authenticated(signal, async () => {
-      const { status, lines } = await this.#anywhere(signal, (member) => member.stream(request, SILENCE));
+      const { status, lines } = await this.#anywhere(signal, (member) => member.stream(request, silence));
       if (status !== 200) throw refusal(status, (await lines.next()).value ?? '');
       return lines;
     });

@@ -1,4 +1,5 @@
-import { EtcdClient, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
+import { compareConf } from './conf-change.ts';
+import { EtcdClient, type EtcdOptions, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
 import { parseLeaseValue, readLease } from './etcd-lease.ts';
 import { NoSubnetError, type Ranges, type Registration, registerNode } from './etcd-registration.ts';
 import { Feed } from './feed.ts';
@@ -28,6 +29,7 @@ export interface EtcdSourceOptions {
   readonly previousSubnets: PerFamily<string>;
   readonly log: (line: string) => void;
   readonly random?: () => number;
+  readonly client?: Pick<EtcdOptions, 'silence' | 'patience'>;
 }
 
 /** Milliseconds: pauses after failures, and between looks for a configuration or a free subnet. */
@@ -37,6 +39,8 @@ const LONGEST_CONF_PAUSE = 5_000;
 const NO_SUBNET_PAUSE = 30_000;
 const SOONEST_RENEWAL = 1_000;
 const RACE_PAUSE = 50;
+/** A watch that has stood for so long is a good one. */
+const SETTLED = 2_000;
 
 /** Something in the state needs the list to be read again; nothing is wrong with the server. */
 class ListAgain extends Error {}
@@ -84,6 +88,7 @@ export class EtcdSource implements Source {
     this.name = `etcd at ${options.endpoints.map((endpoint) => new URL(endpoint).origin).join(', ')}`;
     const { username, password } = options;
     this.#client = new EtcdClient({
+      ...options.client,
       endpoints: options.endpoints,
       credentials: () => readCredentials(options),
       username,
@@ -170,13 +175,14 @@ export class EtcdSource implements Source {
     const conf = all.find((kv) => kv.key === this.#confKey);
     // Not a cluster that all nodes have left, but an etcd that has lost its data.
     if (conf === undefined) throw new Error(`${this.#confKey} is gone`);
-    this.#compareConf(conf);
+    compareConf(this.#feed.faults, conf.value, this.#confKey, this.#conf!);
     const kvs = all.filter(({ key }) => key.startsWith(this.#directory));
     await this.#register(kvs, signal);
     const readings = kvs.map((kv) => [this.#nameOf(kv), readLease(this.#nameOf(kv), kv, this.#conf!)] as const);
     this.#feed.peers.replace(new Map(readings.flatMap(([name, reading]) => (reading ? [[name, reading]] : []))));
     this.#feed.list();
     for (let position = at; ; ) {
+      const start = performance.now();
       try {
         for await (const batch of this.#client.watch(this.#root, position, signal)) {
           position = batch.at;
@@ -185,6 +191,8 @@ export class EtcdSource implements Source {
           this.#feed.answered(this.name);
           backoff.reset();
         }
+        // Nothing came for a while. Events must not wait, unless a server ends each watch at once.
+        if (performance.now() - start > SETTLED) continue;
       } catch (error) {
         if (error instanceof LostHistoryError || signal.aborted) throw error;
         this.#feed.failed(error);
@@ -199,7 +207,9 @@ export class EtcdSource implements Source {
   }
 
   #take({ type, kv }: KeyEvent): void {
-    if (kv.key === this.#confKey && type === 'put') this.#compareConf(kv);
+    if (kv.key === this.#confKey && type === 'put') {
+      compareConf(this.#feed.faults, kv.value, this.#confKey, this.#conf!);
+    }
     if (!kv.key.startsWith(this.#directory)) return;
     const name = this.#nameOf(kv);
     if (name === this.#registration?.name) {
@@ -209,21 +219,6 @@ export class EtcdSource implements Source {
     const reading = type === 'put' ? readLease(name, kv, this.#conf!) : undefined;
     if (reading) this.#feed.peers.update(name, reading);
     else this.#feed.peers.remove(name);
-  }
-
-  /** The configuration is read at the start, as by flanneld; what changes afterwards is told. */
-  #compareConf({ value }: KeyValue): void {
-    const { faults } = this.#feed;
-    let problem = 'has changed, which takes a restart';
-    try {
-      if (JSON.stringify(parseNetConf(value, this.#confKey).conf) === JSON.stringify(this.#conf)) {
-        faults.clear('net-conf', `${this.#confKey} is right again`);
-        return;
-      }
-    } catch (error) {
-      problem = `is wrong now (${(error as Error).message.split('\n')[0]})`;
-    }
-    faults.note('net_conf', 'net-conf', `${this.#confKey} ${problem}: going on with what it was`);
   }
 
   #lose(reason: string): void {

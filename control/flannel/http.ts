@@ -30,12 +30,29 @@ export interface HttpRequest {
 export class HttpError extends Error {}
 
 /** The server has answered, and refuses. */
-export class RefusedError extends Error {}
+export class RefusedError extends Error {
+  /** Milliseconds for which it does not want to be asked again (RFC 9110, 10.2.3). */
+  readonly retryAfter: number;
+
+  constructor(message: string, retryAfter = 0) {
+    super(message);
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Whole answers, and the beginning of those that go on. */
+export interface Answer {
+  readonly status: number;
+  /** As in RefusedError. */
+  readonly retryAfter: number;
+}
 
 /** Milliseconds until the head of an answer; of one that is not a stream, also until its end. */
 const PATIENCE = 10_000;
 /** After so many quiet milliseconds the kernel begins to ask whether the other end is alive. */
 const KEEPALIVE = 15_000;
+/** A server that wants more than so many milliseconds does not get them. */
+const LONGEST_RETRY_AFTER = 300_000;
 /** Characters; a page of 500 Kubernetes nodes has about 8 million. */
 const LONGEST_BODY = 128 << 20;
 
@@ -54,7 +71,7 @@ export class HttpClient {
   }
 
   /** Throws HttpError; what the server answers, whatever the status, is for the caller. */
-  async fetch(request: HttpRequest): Promise<{ status: number; body: string }> {
+  async fetch(request: HttpRequest): Promise<Answer & { body: string }> {
     const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.#patience)]);
     const answer = await this.#open(request, signal);
     let body = '';
@@ -67,19 +84,19 @@ export class HttpClient {
     } catch (error) {
       throw this.#failure(error, request.signal, signal);
     }
-    return { status: answer.statusCode ?? 0, body };
+    return { ...head(answer), body };
   }
 
   /**
    * An answer that goes on: `lines` ends when the server ends it, or after `silence` milliseconds in which nothing comes: it may be dead
    * without our knowing. Throws HttpError when the connection breaks.
    */
-  async stream(request: HttpRequest, silence: number): Promise<{ status: number; lines: AsyncGenerator<string> }> {
+  async stream(request: HttpRequest, silence: number): Promise<Answer & { lines: AsyncGenerator<string> }> {
     const slow = new AbortController();
     const timer = setTimeout(() => slow.abort(), this.#patience);
     try {
       const answer = await this.#open(request, AbortSignal.any([request.signal, slow.signal]));
-      return { status: answer.statusCode ?? 0, lines: this.#lines(answer, silence, request.signal) };
+      return { ...head(answer), lines: this.#lines(answer, silence, request.signal) };
     } finally {
       clearTimeout(timer);
     }
@@ -146,6 +163,17 @@ export class HttpClient {
     else if (code === 'ECONNRESET') reason = 'the connection broke (ECONNRESET)';
     return new HttpError(`${this.base.origin}: ${reason}`);
   }
+}
+
+function head({ statusCode = 0, headers }: IncomingMessage): Answer {
+  return { status: statusCode, retryAfter: parseRetryAfter(headers['retry-after'], Date.now()) };
+}
+
+/** The header Retry-After: seconds, or a date; milliseconds from `now` on, which counts from 1970. 0 for what is neither, or past. */
+export function parseRetryAfter(text: string | undefined, now: number): number {
+  if (text === undefined) return 0;
+  const wait = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
+  return Math.min(Math.max(wait || 0, 0), LONGEST_RETRY_AFTER);
 }
 
 /** Undefined for what is not a URL of http or https. */

@@ -1,4 +1,4 @@
-import { HttpClient, RefusedError } from './http.ts';
+import { type Answer, HttpClient, RefusedError } from './http.ts';
 import { isMap } from './keys.ts';
 import type { KubeAccess } from './kube-access.ts';
 
@@ -19,8 +19,8 @@ export class KubeError extends RefusedError {
   /** HTTP status. */
   readonly status: number;
 
-  constructor(message: string, status: number) {
-    super(message);
+  constructor(message: string, status: number, retryAfter = 0) {
+    super(message, retryAfter);
     this.status = status;
   }
 }
@@ -31,17 +31,34 @@ export class GoneError extends KubeError {}
 const GONE = 410;
 /** Nodes in a page, as client-go's pager has it. */
 const PAGE = 500;
+/**
+ * Milliseconds without an event after which a watch is opened anew, from where it was; by chance up to twice as many. Its server may have
+ * stopped without our knowing, which a new request finds out.
+ */
+const SILENCE = 15_000;
 /** Seconds after which the server ends a watch: at least, and by chance up to twice as many, so that not all nodes come at once. */
 const WATCH_SECONDS = 240;
+
+export interface KubeClientOptions {
+  readonly random?: (() => number) | undefined;
+  /** Milliseconds: SILENCE, and HttpClient's patience. */
+  readonly silence?: number | undefined;
+  readonly patience?: number | undefined;
+}
 
 /** The Kubernetes API (https://kubernetes.io/docs/reference/using-api/api-concepts/), as far as a node's agent needs it. */
 export class KubeClient {
   readonly #http: HttpClient;
   readonly #random: () => number;
+  readonly #silence: number;
 
-  constructor({ server, credentials }: KubeAccess, random: () => number = Math.random) {
-    this.#http = new HttpClient(server, credentials);
+  constructor(
+    { server, credentials }: KubeAccess,
+    { random = Math.random, silence = SILENCE, patience }: KubeClientOptions = {},
+  ) {
+    this.#http = new HttpClient(server, credentials, patience);
     this.#random = random;
+    this.#silence = silence;
   }
 
   get origin(): string {
@@ -91,16 +108,16 @@ export class KubeClient {
       timeoutSeconds: String(seconds),
     });
     const request = { method: 'GET', path: `${path}?${query}`, signal };
-    // Later than the server should have ended it: then it is dead.
-    const { status, lines } = await this.#http.stream(request, (seconds + 30) * 1000);
-    if (status !== 200) throw this.#refusal(status, (await lines.next()).value ?? '');
+    const answer = await this.#http.stream(request, this.#silence * (1 + this.#random()));
+    const { lines } = answer;
+    if (answer.status !== 200) throw this.#refusal(answer, (await lines.next()).value ?? '');
     return this.#events(lines);
   }
 
   async *#events(lines: AsyncGenerator<string>): AsyncGenerator<KubeEvent> {
     for await (const line of lines) {
       const event = this.#parse(line);
-      if (event.type === 'ERROR') throw this.#refusal(200, JSON.stringify(event.object));
+      if (event.type === 'ERROR') throw this.#refusal({ status: 200, retryAfter: 0 }, JSON.stringify(event.object));
       if (!/^(ADDED|MODIFIED|DELETED|BOOKMARK)$/.test(String(event.type))) throw this.#nonsense('a watch event');
       const { metadata } = isMap(event.object) ? event.object : {};
       const reached = isMap(metadata) ? metadata.resourceVersion : undefined;
@@ -114,7 +131,7 @@ export class KubeClient {
   async #ask(method: string, path: string, signal: AbortSignal, body?: string): Promise<Record<string, unknown>> {
     const headers = { 'content-type': 'application/strategic-merge-patch+json' };
     const answer = await this.#http.fetch({ method, path, signal, ...(body !== undefined && { body, headers }) });
-    if (answer.status !== 200) throw this.#refusal(answer.status, answer.body);
+    if (answer.status !== 200) throw this.#refusal(answer, answer.body);
     return this.#parse(answer.body);
   }
 
@@ -130,7 +147,7 @@ export class KubeClient {
   }
 
   /** In the server's own words, which stand in an object of the kind Status. */
-  #refusal(status: number, body: string): KubeError {
+  #refusal({ status, retryAfter }: Answer, body: string): KubeError {
     let [code, words] = [status, body.slice(0, 200)];
     try {
       const { kind, message, code: given } = JSON.parse(body);
@@ -139,7 +156,7 @@ export class KubeClient {
       // A proxy's words, say.
     }
     const message = `${this.origin} answered ${code}: ${words.replaceAll(/\s+/g, ' ')}`;
-    return code === GONE ? new GoneError(message, code) : new KubeError(message, code);
+    return new (code === GONE ? GoneError : KubeError)(message, code, retryAfter);
   }
 
   #nonsense(expected: string): Error {

@@ -1,14 +1,15 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { compareConf } from './conf-change.ts';
 import { Feed } from './feed.ts';
 import { DocumentError, isMap } from './keys.ts';
 import { type KubeAccess, kubeconfigAccess, plainAccess, podAccess } from './kube-access.ts';
-import { GoneError, KubeClient, type KubeEvent, type KubeObject } from './kube-client.ts';
+import { GoneError, KubeClient, type KubeClientOptions, type KubeEvent, type KubeObject } from './kube-client.ts';
 import type { Endpoint, PerFamily } from './lease.ts';
 import { type NetConf, parseNetConf } from './net-conf.ts';
 import { NodeAnnotations } from './node-annotations.ts';
 import { NodeRegistration } from './node-registration.ts';
 import type { Reading } from './reading.ts';
-import { Backoff, insist, pause } from './retry.ts';
+import { Backoff, insist, pause, retryAfter } from './retry.ts';
 import { type Source, type SourceListener, type SourceStatus, StoppedError } from './source.ts';
 
 export interface KubernetesSourceOptions {
@@ -24,12 +25,14 @@ export interface KubernetesSourceOptions {
   /** Whether ready() changes the node's condition NetworkUnavailable. */
   readonly setNodeNetworkUnavailable: boolean;
   readonly log: (line: string) => void;
-  readonly random?: () => number;
+  readonly client?: KubeClientOptions;
 }
 
 /** Milliseconds, as client-go's reflector has them. */
 const FIRST_PAUSE = 800;
 const LONGEST_PAUSE = 30_000;
+/** Milliseconds between looks at the file with the network configuration. */
+const CONF_PERIOD = 1_000;
 /** A watch that has stood for so long is a good one. */
 const SETTLED = 2_000;
 const NODES = '/api/v1/nodes';
@@ -52,7 +55,7 @@ export class KubernetesSource implements Source {
   /** Throws DocumentError when there is no telling where the API server is. */
   constructor(options: KubernetesSourceOptions) {
     this.#options = options;
-    this.#client = new KubeClient(accessOf(options), options.random);
+    this.#client = new KubeClient(accessOf(options), options.client);
     this.name = `Kubernetes at ${this.#client.origin}`;
     this.#annotations = new NodeAnnotations(options.annotationPrefix);
     this.#feed = new Feed(options.log);
@@ -83,7 +86,20 @@ export class KubernetesSource implements Source {
     const { conf, notes } = parseNetConf(text, netConfPath);
     for (const note of notes) log(note);
     this.#conf = conf;
+    // A ConfigMap's files change while the pod runs.
+    watchFile(netConfPath, { interval: CONF_PERIOD, persistent: false }, () => this.#compareConf());
     return conf;
+  }
+
+  #compareConf(): void {
+    const { netConfPath } = this.#options;
+    let text: string;
+    try {
+      text = readFileSync(netConfPath, 'utf8');
+    } catch {
+      return; // it is being replaced, or gone: what it said goes on
+    }
+    compareConf(this.#feed.faults, text, netConfPath, this.#conf!);
   }
 
   async publicIps(): Promise<PerFamily<string>> {
@@ -111,6 +127,7 @@ export class KubernetesSource implements Source {
 
   async stop(): Promise<void> {
     this.#feed.close();
+    unwatchFile(this.#options.netConfPath);
     this.#stop.abort(new StoppedError());
     await this.#running;
     this.#client.close();
@@ -127,8 +144,9 @@ export class KubernetesSource implements Source {
       feed: this.#feed,
       signal: this.#stop.signal,
     });
-    const backoff = new Backoff(FIRST_PAUSE, LONGEST_PAUSE, this.#options.random);
+    const backoff = new Backoff(FIRST_PAUSE, LONGEST_PAUSE, this.#options.client?.random);
     for (;;) {
+      let wait = 0;
       try {
         this.#version ??= await this.#list();
         const start = performance.now();
@@ -139,8 +157,9 @@ export class KubernetesSource implements Source {
         this.#stop.signal.throwIfAborted();
         if (error instanceof GoneError) this.#listAnew(error);
         else this.#feed.failed(error);
+        wait = retryAfter(error);
       }
-      await pause(backoff, this.#stop.signal);
+      await pause(backoff, this.#stop.signal, wait);
     }
   }
 
@@ -221,7 +240,7 @@ export class KubernetesSource implements Source {
   }
 
   async #insist<T>(ask: () => Promise<T>): Promise<T> {
-    const backoff = new Backoff(FIRST_PAUSE, LONGEST_PAUSE, this.#options.random);
+    const backoff = new Backoff(FIRST_PAUSE, LONGEST_PAUSE, this.#options.client?.random);
     const answer = await insist(ask, (error) => this.#feed.failed(error), backoff, this.#stop.signal);
     this.#feed.answered(this.name);
     return answer;

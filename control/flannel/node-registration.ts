@@ -5,7 +5,7 @@ import type { Endpoint, PerFamily } from './lease.ts';
 import type { NetConf } from './net-conf.ts';
 import { isNetworkAvailable, type NodeAnnotations, networkAvailable, podSubnets } from './node-annotations.ts';
 import { ownLease } from './reading.ts';
-import { Backoff, pause } from './retry.ts';
+import { Backoff, pause, retryAfter } from './retry.ts';
 
 export interface NodeRegistrationOptions {
   readonly node: string;
@@ -96,7 +96,7 @@ export class NodeRegistration {
         signal.throwIfAborted();
         this.#problem = (error as Error).message;
         feed.faults.note('no_lease', 'registration', `cannot register this node: ${this.#problem}; trying again`);
-        await pause(backoff, signal);
+        await pause(backoff, signal, retryAfter(error));
       }
     }
     this.#isRunning = false;

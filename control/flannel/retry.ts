@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { RefusedError } from './http.ts';
 
 /** Growing pauses between attempts: each about twice as long as the last, up to a limit, and by up to half shorter by chance. */
 export class Backoff {
@@ -36,17 +37,24 @@ export async function insist<T>(
 ): Promise<T> {
   for (;;) {
     signal.throwIfAborted();
+    let wait: number;
     try {
       return await ask();
     } catch (error) {
       signal.throwIfAborted();
       failed(error);
+      wait = retryAfter(error);
     }
-    await pause(backoff, signal);
+    await pause(backoff, signal, wait);
   }
 }
 
-/** Rejects with the signal's reason when that is aborted meanwhile. */
-export async function pause(backoff: Backoff, signal: AbortSignal): Promise<void> {
-  await sleep(backoff.pause(), undefined, { signal }).catch(() => signal.throwIfAborted());
+/** Milliseconds for which a server that has refused does not want to be asked. */
+export function retryAfter(error: unknown): number {
+  return error instanceof RefusedError ? error.retryAfter : 0;
+}
+
+/** `atLeast`: milliseconds. Rejects with the signal's reason when that is aborted meanwhile. */
+export async function pause(backoff: Backoff, signal: AbortSignal, atLeast = 0): Promise<void> {
+  await sleep(Math.max(backoff.pause(), atLeast), undefined, { signal }).catch(() => signal.throwIfAborted());
 }

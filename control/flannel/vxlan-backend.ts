@@ -46,6 +46,10 @@ export class Vxlan implements Backend {
     this.#conf = conf;
     this.#options = options;
     this.directRouting = conf.directRouting;
+    if (conf.gbp)
+      options.log(
+        "GBP: other nodes' packets with a policy are taken; none is sent, since a TAP knows no packet's mark",
+      );
     const overlay = (family: Family): Overlay | null => {
       const network = netConf[family]?.network;
       return network === undefined ? null : { device: vxlanDeviceName(family, conf.vni), network, spansNetwork: false };
@@ -166,7 +170,7 @@ export class Vxlan implements Backend {
   }
 
   #wanted({ external, own }: Wish): DeviceConfig[] {
-    const { vni, port, mtu } = this.#conf;
+    const { vni, port, mtu, learning, gbp } = this.#conf;
     return FAMILIES.flatMap((family) => {
       const share = own[family];
       if (!share || !this.overlays[family]) return [];
@@ -182,7 +186,8 @@ export class Vxlan implements Backend {
         address: share.vtepMac,
         // Without one of its own the device follows its NIC's.
         mtu: mtu === null ? null : mtu - OVERHEAD[family],
-        learning: false,
+        learning,
+        gbp,
         persist: true,
       });
     });

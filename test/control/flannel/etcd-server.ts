@@ -16,14 +16,22 @@ export class EtcdServer {
   readonly #never = new AbortController();
   #process: ChildProcess | undefined;
 
-  private constructor(endpoint: string, peer: string, flags: readonly string[], client: EtcdClient) {
+  private constructor(
+    endpoint: string,
+    peer: string,
+    name: string,
+    cluster: string,
+    flags: readonly string[],
+    client: EtcdClient,
+  ) {
     this.endpoint = endpoint;
     this.client = client;
     this.#directory = mkdtempSync(join(tmpdir(), 'uvxlan-etcd-'));
     this.#flags = [
       ...['--data-dir', join(this.#directory, 'data'), '--logger', 'zap', '--log-level', 'error'],
       ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
-      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', `default=${peer}`],
+      ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster],
+      ...['--name', name],
       // It has no disk to protect, and waits for none.
       ...['--unsafe-no-fsync', ...flags],
     ];
@@ -40,10 +48,25 @@ export class EtcdServer {
     const endpoint = `${scheme}://127.0.0.1:${await freePort()}`;
     const peer = `http://127.0.0.1:${await freePort()}`;
     const asked = client?.(endpoint) ?? new EtcdClient({ endpoints: [endpoint], credentials: () => ({}) });
-    const server = new EtcdServer(endpoint, peer, flags, asked);
+    const server = new EtcdServer(endpoint, peer, 'default', `default=${peer}`, flags, asked);
     t.after(() => server.#end());
     await server.start();
     return server;
+  }
+
+  /** Three members, with elections quick enough for a test. */
+  static async cluster(t: TestContext): Promise<EtcdServer[]> {
+    const ports = await Promise.all(Array.from({ length: 6 }, freePort));
+    const urls = ports.map((port) => `http://127.0.0.1:${port}`);
+    const cluster = [0, 1, 2].map((i) => `m${i}=${urls[i]}`).join(',');
+    const flags = ['--heartbeat-interval', '50', '--election-timeout', '500'];
+    const members = [0, 1, 2].map((i) => {
+      const client = new EtcdClient({ endpoints: [urls[3 + i]], credentials: () => ({}) });
+      return new EtcdServer(urls[3 + i], urls[i], `m${i}`, cluster, flags, client);
+    });
+    t.after(() => Promise.all(members.map((member) => member.#end())));
+    await Promise.all(members.map((member) => member.start()));
+    return members;
   }
 
   get signal(): AbortSignal {

@@ -191,10 +191,17 @@ test('a lost lease is taken again, a renewed one lives on', async (t) => {
   // Renewed a second after it was given.
   const { source, listener, name, subnet } = await join(t, server, 1, { renewMargin: DAY - 1_000 });
   const first = source.status.leaseEnds!;
+  // Whatever the host's clock says meanwhile.
+  t.mock.timers.enable({ apis: ['Date'], now: Date.UTC(1980) });
+  t.after(() => t.mock.timers.reset());
   const lease = async () => (await client.range(key(name), false, signal)).kvs[0]?.lease;
   const id = await lease();
   await listener.until('a renewal', () => source.status.leaseEnds! >= first + 900);
   assert.equal(await lease(), id, 'the same lease, which nobody has to hear of');
+  t.mock.timers.setTime(Date.UTC(2100));
+  const second = source.status.leaseEnds!;
+  await listener.until('one more', () => source.status.leaseEnds! >= second + 900);
+  assert.deepEqual([await lease(), source.faults.lease_lost], [id, 0], 'a clock that is set ends no lease');
   await server.post('/v3/lease/revoke', { ID: id });
   await listener.until('the loss is told', () => source.faults.lease_lost === 1);
   await until('the key is there again', lease);
@@ -207,6 +214,53 @@ test('a lost lease is taken again, a renewed one lives on', async (t) => {
   await listener.until('another subnet', () => listener.own!.ipv4!.subnet !== subnet);
   assert.equal(source.faults.lease_lost, 2);
   await listener.until('the other is a peer', () => listener.peers.get(name)?.ipv4?.publicIp === '192.0.2.7');
+});
+
+test('three members: one may be down, two are too many, and nothing is missed', async (t) => {
+  const members = await EtcdServer.cluster(t);
+  const [one, two, three] = members;
+  await one.put(`${PREFIX}/config`, CONF);
+  const endpoints = [`http://127.0.0.1:${await freePort()}`, ...members.map(({ endpoint }) => endpoint)];
+  const { source, listener } = open(t, endpoints, { client: { silence: 500 } });
+  await source.netConf();
+  source.start(endpoint(1), listener);
+  await listener.until('a lease and a list', () => listener.own && listener.changes.length > 0);
+  assert.deepEqual(listener.lines, [], 'an endpoint at which nobody is is no trouble while others answer');
+  await one.kill();
+  await until('a leader, and a write', () =>
+    two.put(key('10.5.70.0-24'), value(7)).then(
+      () => true,
+      () => false,
+    ),
+  );
+  await listener.until('a peer, through another member', () => listener.peers.size === 1);
+  await two.kill();
+  await listener.until('the loss of the quorum is told', () => !source.status.connected);
+  assert.equal(listener.peers.size, 1, 'what is known stays');
+  await Promise.all([one.start(), two.start()]);
+  await until('a leader, and a write', () =>
+    three.put(key('10.5.80.0-24'), value(8)).then(
+      () => true,
+      () => false,
+    ),
+  );
+  await listener.until('one more peer', () => listener.peers.size === 2);
+  await listener.until('it is connected again', () => source.status.connected);
+});
+
+test('a member that is frozen is noticed, and left for another', async (t) => {
+  const server = await EtcdServer.start(t);
+  await server.put(`${PREFIX}/config`, CONF);
+  const proxy = await TcpProxy.start(t, server.endpoint);
+  const { source, listener } = open(t, [`http://127.0.0.1:${proxy.port}`, server.endpoint], {
+    client: { silence: 100, patience: 300 },
+  });
+  await source.netConf();
+  source.start(endpoint(1), listener);
+  await listener.until('a lease and a list', () => listener.own && listener.changes.length > 0);
+  proxy.freeze();
+  await server.put(key('10.5.70.0-24'), value(7));
+  await listener.until('a peer, by another way', () => listener.peers.size === 1);
 });
 
 test('a watch that is cut goes on where it was; what was missed comes, compacted or not', async (t) => {

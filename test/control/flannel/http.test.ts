@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import test, { type TestContext } from 'node:test';
-import { HttpClient, HttpError } from '../../../control/flannel/http.ts';
+import { HttpClient, HttpError, parseRetryAfter } from '../../../control/flannel/http.ts';
 import { Backoff, insist } from '../../../control/flannel/retry.ts';
 
 async function start(t: TestContext, answer: (request: IncomingMessage, response: ServerResponse) => void) {
@@ -65,6 +65,16 @@ test('a stream: lines however they are cut, an end after silence, and an error w
   assert.deepEqual(await ask('/end'), ['{"a":"ü"}', '{"b":1}', '{"c":2}']);
   await assert.rejects(ask('/broken'), HttpError);
   assert.deepEqual(await ask('/silent', 50), ['{"a":"ü"}', '{"b":1}'], 'half a line is none');
+});
+
+test('Retry-After: seconds or a date, within reason', () => {
+  const now = Date.UTC(2024, 0, 1);
+  assert.deepEqual(
+    [undefined, '', '7', 'Mon, 01 Jan 2024 00:00:05 GMT', 'Sun, 31 Dec 2023 00:00:00 GMT', 'soon', '-1', '99999'].map(
+      (text) => parseRetryAfter(text, now),
+    ),
+    [0, 0, 7_000, 5_000, 0, 0, 0, 300_000],
+  );
 });
 
 test('pauses grow, by up to half shorter, up to a limit, and begin anew', () => {

@@ -52,7 +52,7 @@ async function start(
       setNodeNetworkUnavailable: true,
       log: listener.log,
       // The shortest pauses that there are.
-      random: () => 1,
+      client: { random: () => 1 },
       ...options,
     });
     t.after(() => source.stop());
@@ -304,6 +304,48 @@ test('a server that refuses is told in its own words', async (t) => {
   isForbidden = false;
   await listener.until('it is registered', () => listener.own);
   assert.equal(listener.lines.at(-1), 'the node self is registered');
+});
+
+test('a server that stands still is noticed', async (t) => {
+  const started = await start(t, [1], { client: { random: () => 1, silence: 50, patience: 300 } });
+  const { api, source, listener } = started;
+  api.add('self', ['10.244.9.0/24']);
+  await joined(started);
+  api.intercept = () => true; // takes every request, and answers none
+  await listener.until('it is noticed', () =>
+    listener.lines.some((line) => /: no answer in 0.3 s: what is/.test(line)),
+  );
+  assert.equal(source.status.connected, false);
+  assert.equal(listener.peers.size, 1, 'what is known stays');
+});
+
+test('a server that asks for time is given it', async (t) => {
+  const started = await start(t, [1]);
+  const { api } = started;
+  api.add('self', ['10.244.9.0/24']);
+  const asked: number[] = [];
+  api.intercept = (request, response) => {
+    if (request === 'GET /api/v1/nodes') asked.push(performance.now());
+    if (asked.length !== 1) return false;
+    response.writeHead(429, { 'retry-after': '1' }).end('too many requests');
+    return true;
+  };
+  await joined(started);
+  assert.ok(asked[1] - asked[0] > 990, 'the first pause would be shorter');
+});
+
+test('a network configuration that changes takes a restart, and is told', async (t) => {
+  const started = await start(t, []);
+  const { api, netConfPath, source, listener } = started;
+  api.add('self', ['10.244.9.0/24']);
+  await joined(started);
+  writeFileSync(netConfPath, JSON.stringify({ ...CONF, Network: '10.128.0.0/9' }));
+  const last = () => listener.lines.at(-1);
+  const changed = `${netConfPath} has changed, which takes a restart: going on with what it was`;
+  await listener.until('a line', () => last() === changed);
+  assert.equal(source.faults.net_conf, 1);
+  writeFileSync(netConfPath, `${JSON.stringify(CONF)} `);
+  await listener.until('another one', () => last() === `${netConfPath} is right again`);
 });
 
 test('a long list comes in pages, and begins again when it becomes too old in between', async (t) => {

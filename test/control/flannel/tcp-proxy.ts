@@ -6,11 +6,16 @@ export class TcpProxy {
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
   #refusing = false;
+  #isFrozen = false;
 
   private constructor(target: number) {
     this.#server = createServer((near) => {
       if (this.#refusing) {
         near.destroy();
+        return;
+      }
+      if (this.#isFrozen) {
+        this.#sockets.add(near.on('error', () => {}));
         return;
       }
       const far = connect(target, '127.0.0.1');
@@ -53,6 +58,12 @@ export class TcpProxy {
   refuse(): void {
     this.#refusing = true;
     this.cut();
+  }
+
+  /** Takes all connections and what comes on them, and does nothing more. */
+  freeze(): void {
+    this.#isFrozen = true;
+    for (const socket of this.#sockets) socket.unpipe().resume();
   }
 
   allow(): void {
