@@ -2,7 +2,8 @@ import { OFFLOAD_CHOICES, UPLINKS, VTEP_FILTERS } from '../control/fields.ts';
 import { Flags, flagsHelp } from '../control/flannel/flags.ts';
 import { UsageError } from '../control/words.ts';
 import { parseIpv4, parseIpv6 } from '../wire/address.ts';
-import { complain, print } from './output.ts';
+import { commandLog } from './log.ts';
+import { print } from './output.ts';
 
 export const HELP = `Usage: uvxlan flannel [ FLAG ... ]
 Makes this host a node of a flannel cluster, instead of flanneld: registers it, and keeps devices, routes, neighbours, forwarding entries and
@@ -14,7 +15,8 @@ Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the flags are 
 
 export async function run(args: string[]): Promise<number> {
   const flags = new Flags(args, process.env);
-  for (const note of flags.notes) complain(note);
+  const { log, note, run: runLogged } = commandLog(flags.text('log-level'), flags.text('log-format'));
+  for (const each of flags.notes) note(each);
   const pins = flags.text('offload-pin');
   if (pins !== '' && !pins.startsWith('/')) throw new UsageError(`--offload-pin ${pins} is not an absolute path`);
   if (flags.flag('cleanup')) return cleanUp(flags.text('subnet-file'), pins);
@@ -46,14 +48,14 @@ export async function run(args: string[]): Promise<number> {
       'offload-pin': pins || null,
     },
     without: [],
-    log: (line: string) => print(`uvxlan: ${line}`),
+    log,
   };
-  // The agent outlives whoever read its log, and ends in order.
-  process.stdout.removeAllListeners('error').on('error', () => {});
-  const { openSource } = await import('../control/flannel/open-source.ts');
-  const source = await openSource(flags, options.log);
-  const { runAgent } = await import('../control/flannel/agent.ts');
-  return runAgent({ ...options, source });
+  return runLogged(async () => {
+    const { openSource } = await import('../control/flannel/open-source.ts');
+    const source = await openSource(flags, log);
+    const { runAgent } = await import('../control/flannel/agent.ts');
+    return runAgent({ ...options, source });
+  });
 }
 
 async function cleanUp(subnetFile: string, pins: string): Promise<number> {

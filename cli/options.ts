@@ -16,6 +16,8 @@ export interface Options {
   count?: string;
   config?: string;
   lesson?: string;
+  'log-format'?: string;
+  'log-level'?: string;
   metrics?: string;
   'metrics-peers'?: string;
   outer?: string;
@@ -47,6 +49,8 @@ const WITH_VALUE: Record<string, keyof Options> = {
   config: 'config',
   count: 'count',
   lesson: 'lesson',
+  'log-format': 'log-format',
+  'log-level': 'log-level',
   metrics: 'metrics',
   'metrics-peers': 'metrics-peers',
   n: 'count',

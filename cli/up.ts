@@ -1,7 +1,7 @@
 import type { DeviceConfig } from '../control/fields.ts';
 import { parseDevice, UsageError } from '../control/words.ts';
+import { commandLog, LOG_HELP } from './log.ts';
 import { listenAddress, type Options, takeOptions } from './options.ts';
-import { complain, print } from './output.ts';
 
 export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] [ dstport PORT ] [ srcport MIN MAX ]
                  [ { remote | group } ADDRESS ] [ ttl { N | auto | inherit } ] [ tos { N | inherit } ]
@@ -51,21 +51,31 @@ Options:
                     that only who may see the counters can reach
   --metrics-peers N   VTEPs with a series of their own, 100 when not given, those that cannot be reached first; 0: none
   --web ADDR:PORT   a page that shows what happens, 127.0.0.1:8443 say; on other addresses than loopback it asks
-                    for a token, which the log has, or the environment as UVXLAN_WEB_TOKEN
+                    for a token, that of the environment as UVXLAN_WEB_TOKEN, or one in a file that the log names
+${LOG_HELP}
   --without LIST    do without what the kernel offers, for tests: names with commas between, tunnel-gso,uso say
 Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the words or the configuration are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['config', 'metrics', 'metrics-peers', 'web', 'without']);
+  const { options, words } = takeOptions(args, [
+    'config',
+    'metrics',
+    'log-format',
+    'log-level',
+    'metrics-peers',
+    'web',
+    'without',
+  ]);
   const { devices, notes } = await wantedDevices(options, words);
   const without = options.without === undefined ? [] : await hiddenCapabilities(options.without);
   const web = options.web === undefined ? undefined : await listenAddress('--web', options.web);
   const metrics = await metricsPlace(options);
-  for (const note of notes) complain(note);
-  // The daemon outlives whoever read its log: a broken pipe must not end it before it has cleaned up.
-  process.stdout.removeAllListeners('error').on('error', () => {});
-  const { runDaemon } = await import('../control/daemon.ts');
-  return runDaemon({ devices, without, web, metrics, log: (line) => print(`uvxlan: ${line}`) });
+  const { log, note, run: runLogged } = commandLog(options['log-level'], options['log-format']);
+  for (const each of notes) note(each);
+  return runLogged(async () => {
+    const { runDaemon } = await import('../control/daemon.ts');
+    return runDaemon({ devices, without, web, metrics, log });
+  });
 }
 
 async function metricsPlace(options: Options): Promise<{ address: string; port: number; peers?: number } | undefined> {

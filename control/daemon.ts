@@ -1,4 +1,6 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
+
+import { rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { clear, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
@@ -30,6 +32,7 @@ import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
+import type { Log } from './log.ts';
 import { lowestFree } from './lowest-free.ts';
 import type { MdbArguments } from './mdb-words.ts';
 import type { ProcessMeter } from './metrics/process.ts';
@@ -55,6 +58,7 @@ import {
   readyLine,
   type SampleRecord,
   type StatsRecord,
+  socketPath,
   type ThreadRecord,
   VERSION,
 } from './protocol.ts';
@@ -71,7 +75,7 @@ export interface DaemonOptions {
   readonly devices: readonly DeviceConfig[];
   /** Capabilities of the kernel to do without, as `--without` names them. */
   readonly without: readonly string[];
-  readonly log: (line: string) => void;
+  readonly log: Log;
   /** Where to serve the page, if at all. */
   readonly web?: { readonly address: string; readonly port: number } | undefined;
   /** Where Prometheus finds its metrics, and how many VTEPs get a series of their own; undefined: nowhere. */
@@ -100,7 +104,7 @@ export async function runDaemon(options: DaemonOptions): Promise<number> {
     await Promise.race([daemon.start(), ended]);
     await ended;
   } catch (error) {
-    await daemon.stop().catch(({ message }: Error) => options.log(message));
+    await daemon.stop().catch(({ message }: Error) => options.log(message, { level: 'error' }));
     throw error;
   }
   await daemon.stop();
@@ -129,6 +133,7 @@ export class Daemon implements DaemonHandlers {
   #api: Api | undefined;
   #watch: Watch | undefined;
   #web: Web | undefined;
+  #tokenFile: string | undefined;
   #metrics: MetricsServer | undefined;
   #meter: ProcessMeter | undefined;
   #starting: Promise<void> | undefined;
@@ -162,7 +167,10 @@ export class Daemon implements DaemonHandlers {
       ...this.#forwarding.buffers,
       neighbors: this.#neighbours.buffer,
       onFailure: (worker, error) =>
-        log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`),
+        log(`worker ${worker} failed and is started again: ${error.stack ?? error.message}`, {
+          level: 'error',
+          worker,
+        }),
       onReport: (words, record) => this.#takeReport(words, record),
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
@@ -189,7 +197,7 @@ export class Daemon implements DaemonHandlers {
     if (!this.#options.keepsPins) for (const directory of pinDirectories(devices)) removePins(directory);
     this.#ready = true;
     await this.#serveWeb();
-    for (const link of await this.linkShow(null)) log(readyLine(link));
+    for (const link of await this.linkShow(null)) log(readyLine(link), { device: link.ifname });
   }
 
   /**
@@ -204,6 +212,7 @@ export class Daemon implements DaemonHandlers {
     const failures: string[] = [];
     for (const step of [
       () => this.#web?.close(),
+      () => this.#tokenFile && rmSync(this.#tokenFile, { force: true }),
       () => this.#metrics?.close(),
       () => this.#meter?.stop(),
       () => this.#watch?.stop(),
@@ -239,7 +248,21 @@ export class Daemon implements DaemonHandlers {
     // Only who wants a page pays for what it takes.
     const { startWeb } = await import('./web/server.ts');
     this.#web = await startWeb({ ...web, nodes: [node], token: process.env.UVXLAN_WEB_TOKEN });
-    log(`the page is at ${this.#web.url}`);
+    const url = new URL(this.#web.url);
+    const token = url.searchParams.get('token');
+    url.search = '';
+    if (token === null) log(`the page is at ${url}`);
+    else if (process.env.UVXLAN_WEB_TOKEN) log(`the page is at ${url}?token=..., that of UVXLAN_WEB_TOKEN`);
+    else log(`the page is at ${url}?token=..., that of ${this.#keepToken(token)}`);
+  }
+
+  /** Logs go to where a secret must not: it is in a file that only root can read, as long as the daemon runs. Returns its path. */
+  #keepToken(token: string): string {
+    const path = socketPath().replace(/sock$/, 'token');
+    rmSync(path, { force: true }); // of a daemon that was killed
+    writeFileSync(path, `${token}\n`, { mode: 0o600, flag: 'wx' });
+    this.#tokenFile = path;
+    return path;
   }
 
   /** From the start on, so that what waits for the daemon hears why it is not ready yet. */
@@ -308,12 +331,12 @@ export class Daemon implements DaemonHandlers {
     }
     const device = await this.#inTurn(() => this.#createDevice(config));
     const [link] = await this.linkShow(device.name);
-    this.#options.log(readyLine(link));
+    this.#options.log(readyLine(link), { device: link.ifname });
   }
 
   async linkDel(name: string): Promise<void> {
     await this.#inTurn(() => this.#removeDevice(this.#device(name)));
-    this.#options.log(`${name} is removed`);
+    this.#options.log(`${name} is removed`, { device: name });
   }
 
   /** Gives a running device other options: those of `changes`. */
@@ -340,7 +363,7 @@ export class Daemon implements DaemonHandlers {
       this.#updateOffload(device);
     });
     const [link] = await this.linkShow(name);
-    this.#options.log(`${readyLine(link)} (link set)`);
+    this.#options.log(`${readyLine(link)} (link set)`, { device: name });
   }
 
   /** Why the kernel cannot carry any flows of a device, its outer checksums aside; undefined: it can. */
@@ -724,7 +747,8 @@ export class Daemon implements DaemonHandlers {
         await follow();
       } catch (error) {
         const { message } = error as Error;
-        if (this.#troubles.get(name) !== message) this.#options.log(`${name}: ${message}`);
+        if (this.#troubles.get(name) !== message)
+          this.#options.log(`${name}: ${message}`, { level: 'warn', device: name });
         troubles.set(name, message);
       }
     };
@@ -749,7 +773,8 @@ export class Daemon implements DaemonHandlers {
     const nic = place.nic && findNic(place.nic, links);
     if (place.nic && !nic) return; // gone: until it comes back the next hops are unresolved, and say so
     const isNew = nic?.ifindex !== place.nic?.ifindex;
-    if (nic && isNew) this.#options.log(`${device.name}: ${nic.name} is there again`);
+    if (nic && isNew)
+      this.#options.log(`${device.name}: ${nic.name} is there again`, { device: device.name, nic: nic.name });
     const local = await this.#followLocal(device);
     const changed = isNew || nic?.name !== place.nic?.name || nic?.mtu !== place.nic?.mtu || local !== place.local;
     if (changed || renamed) await this.#moveDevice(device, { ...config, dev: nic?.name ?? null }, { nic, local });
@@ -809,7 +834,10 @@ export class Daemon implements DaemonHandlers {
     const device = this.#devices.get(index);
     if (!device || device.mac()) return;
     await this.#removeDevice(device);
-    this.#options.log(`${device.name} was deleted by somebody (ip link del): it carries no traffic any more`);
+    this.#options.log(`${device.name} was deleted by somebody (ip link del): it carries no traffic any more`, {
+      level: 'warn',
+      device: device.name,
+    });
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {

@@ -19,6 +19,7 @@ import { type DeviceDefaults, type FdbSelection, matcher } from './fdb-selection
 import type { FdbEntry } from './fields.ts';
 import type { Host } from './host.ts';
 import { Learning } from './learning.ts';
+import type { Log } from './log.ts';
 import type { PeerState } from './metrics/text.ts';
 import type { Offender } from './offenders.ts';
 import type { LocalTrouble, Path } from './path.ts';
@@ -58,15 +59,18 @@ export class Forwarding {
   readonly #refusals: Refusals;
   readonly #defaultTtl = { 4: systemTtl('ipv4/ip_default_ttl'), 6: systemTtl('ipv6/conf/all/hop_limit') };
   readonly #warn: (message: string) => void;
+  readonly #log: Log;
   /** By the family that packets have outside; null: it does not work here. */
   readonly #listeners = new Map<4 | 6, TooBigListener | null>();
 
   /** `onVtep`: called when a VTEP was learned that nothing was sent to until now. */
-  constructor(host: Host, warn: (message: string) => void, events: Events, onVtep: () => void) {
-    this.#reach = new ReachLog(warn);
+  constructor(host: Host, log: Log, events: Events, onVtep: () => void) {
+    this.#reach = new ReachLog(log);
     this.#peers = new PeerEvents(events);
     this.#refusals = new Refusals(events);
+    const warn = (message: string): void => log(message, { level: 'warn' });
     this.#warn = warn;
+    this.#log = log;
     const listener: FdbListener = {
       onChange: (change, record, from, device) => {
         this.#histories.note(device, change, record, from, Date.now());
@@ -105,6 +109,7 @@ export class Forwarding {
         publish: (index, path, mtu) => {
           this.#reach.note(this.#nextHops.get(index)!.ip, undefined);
           this.#peers.note(index, null);
+          this.#logPath(index, path, mtu);
           this.#publish(index, path, mtu);
         },
         unresolve: (index, reason, isDropped) => {
@@ -305,6 +310,12 @@ export class Forwarding {
       return [{ ip, port, vni, path: this.#resolver.path(index), reason: reasons.get(index) }];
     });
     return { group: group?.text, entry, hops };
+  }
+
+  #logPath(index: number, path: Path | undefined, mtu: number): void {
+    const { device, ip } = this.#nextHops.get(index)!;
+    const way = path ? `on ${path.dev} to ${path.destinationMac}, MTU ${mtu}` : "found by the host's stack";
+    this.#log(`${device.name}: the way to VTEP ${ip}: ${way}`, { level: 'debug', device: device.name, peer: ip });
   }
 
   /** The VTEP of a next hop; undefined when it is gone. */

@@ -1,17 +1,18 @@
 /** Says in the log which VTEPs cannot be reached, and which can again: what lasts, once, bursts summed up. */
+import type { Log } from './log.ts';
 
 /** Milliseconds from a change to the log: an address that is being resolved is no news. */
 const PATIENCE = 2_000;
 
 export class ReachLog {
-  readonly #log: (line: string) => void;
+  readonly #log: Log;
   /** Why each VTEP cannot be reached; undefined when it can. Only what has changed since the log last spoke. */
   readonly #changed = new Map<string, string | undefined>();
   /** Those of which the log has said that they cannot be reached. */
   readonly #said = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(log: (line: string) => void) {
+  constructor(log: Log) {
     this.#log = log;
   }
 
@@ -44,9 +45,9 @@ export class ReachLog {
     for (const vtep of found) this.#said.delete(vtep);
     if (lost.length > 0) {
       const [[vtep, reason]] = lost;
-      this.#log(`VTEP ${vtep}${others(lost.length)} cannot be reached: ${reason}`);
+      this.#log(`VTEP ${vtep}${others(lost.length)} cannot be reached: ${reason}`, { level: 'warn', peer: vtep });
     }
-    if (found.length > 0) this.#log(`VTEP ${found[0]}${others(found.length)} can be reached again`);
+    if (found.length > 0) this.#log(`VTEP ${found[0]}${others(found.length)} can be reached again`, { peer: found[0] });
   }
 }
 

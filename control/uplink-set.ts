@@ -1,10 +1,12 @@
 /** The daemon's uplinks: which there are, who shares one, and what the host's policies make of them while they are in use. */
+
 import { clear, FIRST_UPLINK_SCOPE } from '../dataplane/counters.ts';
 import type { WorkerPool } from '../dataplane/pool.ts';
 import type { Capabilities } from '../system/capabilities.ts';
 import type { VxlanDevice } from './device.ts';
 import { FilterWatch } from './filter-watch.ts';
 import type { Host, Link } from './host.ts';
+import type { Log } from './log.ts';
 import { lowestFree } from './lowest-free.ts';
 import { type PolicyChange, PolicyWatch } from './policy-watch.ts';
 import { CommandError } from './protocol.ts';
@@ -15,7 +17,7 @@ export interface UplinkSetOptions {
   readonly capabilities: Capabilities;
   readonly workers: number;
   readonly pool: WorkerPool;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly devices: () => readonly VxlanDevice[];
   /** Addresses of the VTEPs that a device sends to. */
   readonly remotes: (device: VxlanDevice) => readonly string[];
@@ -44,14 +46,15 @@ export class UplinkSet {
     this.#policies = new PolicyWatch(options.host, {
       // A turn that does not come any more is the daemon's end.
       onChange: (change) => void options.inTurn(() => this.#followPolicies(change)).catch(() => {}),
-      onNote: options.log,
+      onNote: (note) => options.log(note, { level: 'warn' }),
     });
     this.#filters = new FilterWatch(options.host.iproute.prefix, () =>
       options
         .inTurn(() => this.#mendFilters())
         .catch((error: Error) => {
           // A turn that does not come any more is the daemon's end.
-          if (!(error instanceof CommandError && error.errno === 'ESHUTDOWN')) options.log(error.message);
+          if (!(error instanceof CommandError && error.errno === 'ESHUTDOWN'))
+            options.log(error.message, { level: 'error' });
         }),
     );
   }
@@ -147,7 +150,7 @@ export class UplinkSet {
     const replacement = await this.#open(key, { ...wish, remotes: this.#remotes(uplink) });
     await this.#replace(uplink, replacement);
     for (const { name } of devices) {
-      this.#options.log(`${name}: uplink ${replacement.kind} from now on (${replacement.reason})`);
+      this.#options.log(`${name}: uplink ${replacement.kind} from now on (${replacement.reason})`, { device: name });
     }
   }
 
@@ -173,7 +176,10 @@ export class UplinkSet {
     const { shared: _, ...wish } = request;
     await this.#replace(uplink, await this.#open(key, { ...wish, remotes: this.#remotes(uplink) }));
     this.#stranded.delete(uplink);
-    this.#options.log(`uplink ${uplink.kind} on ${request.nic!.name} was taken away by somebody, and is there again`);
+    this.#options.log(`uplink ${uplink.kind} on ${request.nic!.name} was taken away by somebody, and is there again`, {
+      level: 'warn',
+      nic: request.nic!.name,
+    });
   }
 
   async #mendFilters(): Promise<void> {
@@ -181,6 +187,7 @@ export class UplinkSet {
       if (await mend?.()) {
         this.#options.log(
           `tc filters of uplink redirect on ${request.nic!.name} were removed by somebody, and are there again`,
+          { level: 'warn', nic: request.nic!.name },
         );
       }
     }
@@ -189,7 +196,7 @@ export class UplinkSet {
   /** Only who has asked for redirect gets past a policy, and is told so. */
   #warn({ kind, request }: Uplink, policies: Uplink['policies']): void {
     if (kind !== 'redirect' || request.choice !== 'redirect') return;
-    for (const policy of policies) this.#options.log(policyWarning(policy, request.port));
+    for (const policy of policies) this.#options.log(policyWarning(policy, request.port), { level: 'warn' });
   }
 
   #remotes(uplink: Uplink): string[] {

@@ -141,7 +141,7 @@ export class Agent {
     try {
       const netConf = await source.netConf();
       if (JSON.stringify(netConf) !== JSON.stringify(this.#netConf)) {
-        if (this.#netConf) log('the network configuration is another one than before');
+        if (this.#netConf) log('the network configuration is another one than before', { level: 'warn' });
         [this.#own, this.#peers, this.#wish] = [undefined, undefined, undefined];
         await this.#running;
         await this.#begin(netConf);
@@ -345,6 +345,7 @@ export class Agent {
       failures.push((error as Error).message);
     }
     const took = performance.now() - started;
+    this.#options.log(`compared (${depth}) in ${took.toFixed(1)} ms`, { level: 'debug' });
     this.#reconciliations++;
     this.#reconcileSeconds = took / 1000;
     if (depth === 'all') this.#notBefore = performance.now() + Math.min(took * SHARE, LONGEST_WAIT);
@@ -406,7 +407,9 @@ export class Agent {
     try {
       writeKeptState(this.#statePath, state);
     } catch (error) {
-      this.#options.log(`${this.#statePath} cannot be written (${(error as NodeJS.ErrnoException).code})`);
+      this.#options.log(`${this.#statePath} cannot be written (${(error as NodeJS.ErrnoException).code})`, {
+        level: 'error',
+      });
     }
   }
 
@@ -415,7 +418,9 @@ export class Agent {
     if (!this.#ready || repaired.length === 0) return;
     this.#repairs += repaired.length;
     const more = repaired.length > SHOWN ? ` and ${repaired.length - SHOWN} more` : '';
-    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, SHOWN).join('; ')}${more}`);
+    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, SHOWN).join('; ')}${more}`, {
+      level: 'warn',
+    });
   }
 
   /** Says what fails, once while it lasts, and tries again. */
@@ -436,7 +441,7 @@ export class Agent {
   #say(message: string): void {
     if (this.#said.has(message) || this.#isStopping) return;
     this.#said.add(message);
-    this.#options.log(message);
+    this.#options.log(message, { level: 'warn' });
   }
 }
 

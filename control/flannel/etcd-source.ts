@@ -1,3 +1,4 @@
+import type { Log } from '../log.ts';
 import { compareConf } from './conf-change.ts';
 import { EtcdClient, type EtcdOptions, type KeyEvent, type KeyValue, LostHistoryError } from './etcd-client.ts';
 import { parseLeaseValue, readLease } from './etcd-lease.ts';
@@ -27,7 +28,7 @@ export interface EtcdSourceOptions {
   readonly renewMargin: number;
   /** From subnet.env: what this node had before it was started. */
   readonly previousSubnets: PerFamily<string>;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly random?: () => number;
   readonly client?: Pick<EtcdOptions, 'silence' | 'patience'>;
 }
@@ -112,7 +113,7 @@ export class EtcdSource implements Source {
       }
       const { conf, notes } = parseNetConf(kvs[0].value, this.#confKey);
       this.#ranges = this.#rangesOf(conf);
-      for (const note of notes) this.#options.log(note);
+      for (const note of notes) this.#options.log(note, { level: 'warn' });
       this.#conf = conf;
       return conf;
     });
@@ -203,7 +204,7 @@ export class EtcdSource implements Source {
 
   #listAnew({ message }: LostHistoryError): void {
     this.#feed.faults.counts.relist++;
-    this.#options.log(`${this.name}: ${message}: reading the whole list again`);
+    this.#options.log(`${this.name}: ${message}: reading the whole list again`, { level: 'warn' });
   }
 
   #take({ type, kv }: KeyEvent): void {

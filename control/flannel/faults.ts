@@ -1,4 +1,6 @@
 /** What can be wrong with a cluster's state or with getting at it: kind, and what it means. Each is a counter. */
+import type { Log } from '../log.ts';
+
 export const FAULTS = {
   net_conf: 'the network configuration does not parse or contradicts itself: the last good one stays',
   lease: "a node's lease or annotations do not parse: what was known of the node stays",
@@ -24,11 +26,11 @@ export type FaultCounts = Readonly<Record<FaultKind, number>>;
  */
 export class FaultLog {
   readonly counts: Record<FaultKind, number>;
-  readonly #log: (line: string) => void;
+  readonly #log: Log;
   /** What the log has last said about each thing. */
   readonly #said = new Map<string, string>();
 
-  constructor(log: (line: string) => void) {
+  constructor(log: Log) {
     this.#log = log;
     this.counts = Object.fromEntries(Object.keys(FAULTS).map((kind) => [kind, 0])) as Record<FaultKind, number>;
   }
@@ -38,7 +40,7 @@ export class FaultLog {
     if (this.#said.get(about) === message) return;
     this.counts[kind]++;
     this.#said.set(about, message);
-    this.#log(message);
+    this.#log(message, { level: 'warn' });
   }
 
   /** Nothing is wrong with it any more; `message`, when given, is logged if something was. */

@@ -1,3 +1,4 @@
+import type { Log } from '../log.ts';
 import { FaultLog } from './faults.ts';
 import { HttpError, RefusedError } from './http.ts';
 import { type Lease, sameLease } from './lease.ts';
@@ -13,7 +14,7 @@ export class Feed {
   #listed = false;
   #problem: string | null = null;
 
-  constructor(log: (line: string) => void) {
+  constructor(log: Log) {
     this.faults = new FaultLog(log);
     this.peers = new Peers(this.faults);
   }

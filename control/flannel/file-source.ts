@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { Log } from '../log.ts';
 import { Feed } from './feed.ts';
 import { DocumentError } from './keys.ts';
 import { type Endpoint, FAMILIES, type Lease, type PerFamily } from './lease.ts';
@@ -12,7 +13,7 @@ export interface FileSourceOptions {
   readonly file: string;
   /** This node's name in the file; without an entry of that name it is the node with our public IP. */
   readonly node: string;
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 /** Milliseconds between looks at the file. It is read once it has stayed the same for one of them: not while it is being written. */

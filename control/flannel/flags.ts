@@ -107,6 +107,8 @@ export const FLAGS = {
     usual: '',
     help: 'in a BPF file system such as /sys/fs/bpf: known flows go on while the agent restarts',
   },
+  'log-level': { value: 'LEVEL', usual: '', help: 'error, warn, info or debug; else $UVXLAN_LOG_LEVEL, else info' },
+  'log-format': { value: 'FORMAT', usual: '', help: 'human or json; else $UVXLAN_LOG_FORMAT, else human' },
   cleanup: { value: '', usual: 'false', help: 'remove all that the agent keeps on this host, and end' },
 } as const satisfies Record<string, Flag>;
 
@@ -115,7 +117,7 @@ export type FlagName = keyof typeof FLAGS;
 /** What flanneld also takes and has no meaning here, with why. */
 const WITHOUT_MEANING: Readonly<Record<string, string>> = {
   'iptables-resync': 'rules are compared every 4 seconds',
-  v: 'there is one level of logging',
+  v: 'levels of logging have names, see --log-level',
   logtostderr: 'the log goes to standard output',
   alsologtostderr: 'the log goes to standard output',
 };

@@ -1,4 +1,5 @@
 import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import type { Log } from '../log.ts';
 import { compareConf } from './conf-change.ts';
 import { Feed } from './feed.ts';
 import { DocumentError, isMap } from './keys.ts';
@@ -24,7 +25,7 @@ export interface KubernetesSourceOptions {
   readonly environment: NodeJS.ProcessEnv;
   /** Whether ready() changes the node's condition NetworkUnavailable. */
   readonly setNodeNetworkUnavailable: boolean;
-  readonly log: (line: string) => void;
+  readonly log: Log;
   readonly client?: KubeClientOptions;
 }
 
@@ -84,7 +85,7 @@ export class KubernetesSource implements Source {
       throw new DocumentError([`cannot read ${netConfPath} (${(error as NodeJS.ErrnoException).code})`]);
     }
     const { conf, notes } = parseNetConf(text, netConfPath);
-    for (const note of notes) log(note);
+    for (const note of notes) log(note, { level: 'warn' });
     this.#conf = conf;
     // A ConfigMap's files change while the pod runs.
     watchFile(netConfPath, { interval: CONF_PERIOD, persistent: false }, () => this.#compareConf());
@@ -220,7 +221,7 @@ export class KubernetesSource implements Source {
   #listAnew({ message }: GoneError): void {
     this.#version = undefined;
     this.#feed.faults.counts.relist++;
-    this.#options.log(`${message}: reading the whole list again`);
+    this.#options.log(`${message}: reading the whole list again`, { level: 'warn' });
   }
 
   async #ownNode(): Promise<KubeObject> {

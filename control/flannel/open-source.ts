@@ -1,22 +1,23 @@
 import { hostname } from 'node:os';
+import type { Log } from '../log.ts';
 import type { Flags } from './flags.ts';
 import type { PerFamily } from './lease.ts';
 import type { Source } from './source.ts';
 import { readSubnetEnv } from './subnet-env.ts';
 
 /** Where the flags say that the cluster keeps its state: a file, the Kubernetes API, or as flanneld without a word etcd. Throws UsageError. */
-export async function openSource(flags: Flags, log: (line: string) => void): Promise<Source> {
+export async function openSource(flags: Flags, log: Log): Promise<Source> {
   if (flags.text('config') !== '') return openFile(flags, log);
   return flags.flag('kube-subnet-mgr') ? openKubernetes(flags, log) : openEtcd(flags, log);
 }
 
-async function openFile(flags: Flags, log: (line: string) => void): Promise<Source> {
+async function openFile(flags: Flags, log: Log): Promise<Source> {
   const { FileSource } = await import('./file-source.ts');
   const node = flags.text('node-name') || process.env.NODE_NAME || hostname();
   return new FileSource({ file: flags.text('config'), node, log });
 }
 
-async function openKubernetes(flags: Flags, log: (line: string) => void): Promise<Source> {
+async function openKubernetes(flags: Flags, log: Log): Promise<Source> {
   const { KubernetesSource } = await import('./kubernetes-source.ts');
   const name = flags.text('node-name');
   return new KubernetesSource({
@@ -30,7 +31,7 @@ async function openKubernetes(flags: Flags, log: (line: string) => void): Promis
   });
 }
 
-async function openEtcd(flags: Flags, log: (line: string) => void): Promise<Source> {
+async function openEtcd(flags: Flags, log: Log): Promise<Source> {
   const { EtcdSource } = await import('./etcd-source.ts');
   return new EtcdSource({
     endpoints: flags.text('etcd-endpoints').split(','),

@@ -1,4 +1,5 @@
 /** flannel's udp backend: for kernels and networks where nothing else goes. IPv4 alone, as in flannel, and slow: a system call or two a packet. */
+
 import { Worker } from 'node:worker_threads';
 import { EFD_CLOEXEC, EFD_NONBLOCK } from '../../dataplane/pool.ts';
 import { UDP_COUNTERS, type UdpTunnelCommand, type UdpTunnelTask } from '../../dataplane/udp-tunnel.ts';
@@ -9,6 +10,7 @@ import { parseIpv4 } from '../../wire/address.ts';
 import { get32 } from '../../wire/bytes.ts';
 import { TAP_ALIAS } from '../device.ts';
 import { Host } from '../host.ts';
+import type { Log } from '../log.ts';
 import { CommandError } from '../protocol.ts';
 import type { Backend, Overlay, Wish } from './backend.ts';
 import type { PerFamily } from './lease.ts';
@@ -32,13 +34,13 @@ export class UdpOverlay implements Backend {
   readonly directRouting = false;
   readonly #conf: UdpBackend;
   readonly #host = new Host();
-  readonly #log: (line: string) => void;
+  readonly #log: Log;
   readonly #counters = new SharedArrayBuffer(UDP_COUNTERS.length * 8);
   #running: Running | undefined;
   /** The peers that the thread was told of last. */
   #told: Wish | undefined;
 
-  constructor({ ipv4 }: NetConf, conf: UdpBackend, log: (line: string) => void) {
+  constructor({ ipv4 }: NetConf, conf: UdpBackend, log: Log) {
     this.#conf = conf;
     this.#log = log;
     this.overlays = {
@@ -127,7 +129,10 @@ export class UdpOverlay implements Backend {
         resourceLimits: { maxYoungGenerationSizeMb: 4 },
       });
       worker.on('error', (error) => {
-        this.#log(`${DEVICE}: its thread failed and is started again: ${error.stack ?? error.message}`);
+        this.#log(`${DEVICE}: its thread failed and is started again: ${error.stack ?? error.message}`, {
+          level: 'error',
+          device: DEVICE,
+        });
         if (this.#running?.worker === worker) this.#abandon();
       });
       return { worker, fds, eventfd, local, ended: new Promise((resolve) => worker.once('exit', resolve)) };

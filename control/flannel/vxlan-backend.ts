@@ -1,8 +1,10 @@
 /** flannel's vxlan backend, with the daemon's devices instead of the kernel's. */
+
 import { parsePrefix } from '../../wire/prefix.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6 } from '../../wire/vxlan.ts';
 import { Daemon } from '../daemon.ts';
 import type { DeviceConfig } from '../fields.ts';
+import type { Log } from '../log.ts';
 import { offloadObstacle } from '../offload/probe.ts';
 import { CommandError, type FdbArguments } from '../protocol.ts';
 import { completeDevice } from '../words.ts';
@@ -15,7 +17,7 @@ export interface VxlanOptions {
   readonly device: Partial<DeviceConfig>;
   /** See DaemonOptions. */
   readonly without: readonly string[];
-  readonly log: (line: string) => void;
+  readonly log: Log;
 }
 
 /** flannel takes 50 bytes also where the outer packet is IPv6, which is 20 too few. */
@@ -121,7 +123,8 @@ export class Vxlan implements Backend {
       this.#unbind(this.#daemon, device, subnets);
     }
     // With all entries in place it knows as much as an earlier run.
-    if (this.#told === undefined) this.#daemon.releasePins().catch(({ message }: Error) => this.#options.log(message));
+    if (this.#told === undefined)
+      this.#daemon.releasePins().catch(({ message }: Error) => this.#options.log(message, { level: 'error' }));
     this.#told = wish;
     this.#fdbChanges = this.#daemon.fdbChanges;
     return repaired;
@@ -149,7 +152,7 @@ export class Vxlan implements Backend {
     try {
       await daemon.start();
     } catch (error) {
-      await daemon.stop().catch(({ message }: Error) => log(message));
+      await daemon.stop().catch(({ message }: Error) => log(message, { level: 'error' }));
       throw error;
     }
     this.#daemon = daemon;

@@ -6,6 +6,7 @@
  *     TAP egress ---- known unicast flow ---> headers on  ---> NIC egress          all else ---> the TAP, a worker
  *     NIC ingress --- for one of our devices -> headers off ---> TAP ingress       all else ---> the uplink's TAP, a worker
  */
+
 import { rmSync } from 'node:fs';
 import type { FdbMirror } from '../../fdb/mirror.ts';
 import type { FdbWriter } from '../../fdb/writer.ts';
@@ -17,6 +18,7 @@ import { familyOf } from '../../wire/address.ts';
 import { put32 } from '../../wire/bytes.ts';
 import type { VxlanDevice } from '../device.ts';
 import type { DeviceConfig } from '../fields.ts';
+import type { Log } from '../log.ts';
 import type { Uplink } from '../uplinks.ts';
 import { decapProgram } from './decap-program.ts';
 import { encapProgram } from './encap-program.ts';
@@ -74,7 +76,7 @@ const PER_FRAME = ['ttl', 'tos', 'df'] as const;
 
 export class Offload implements FdbMirror {
   readonly #fdb: FdbWriter;
-  readonly #log: (line: string) => void;
+  readonly #log: Log;
   /** undefined: not tried yet. A string: why there is none. */
   #mirror: OffloadMirror | string | undefined;
   readonly #attached = new Map<number, Attached>();
@@ -89,7 +91,7 @@ export class Offload implements FdbMirror {
   readonly #failures = new Map<number, string>();
   #full = false;
 
-  constructor(fdb: FdbWriter, log: (line: string) => void) {
+  constructor(fdb: FdbWriter, log: Log) {
     this.#fdb = fdb;
     this.#log = log;
   }
@@ -99,7 +101,8 @@ export class Offload implements FdbMirror {
     const state = this.#apply(device);
     const last = this.#states.get(device.index) ?? OFF;
     this.#states.set(device.index, state);
-    if (last.send !== state.send || last.receive !== state.receive) this.#log(`${device.name}: ${sentence(state)}`);
+    if (last.send !== state.send || last.receive !== state.receive)
+      this.#log(`${device.name}: ${sentence(state)}`, { device: device.name });
     return state;
   }
 
@@ -150,7 +153,7 @@ export class Offload implements FdbMirror {
     } catch (error) {
       // Without its entry a MAC is the workers'; with its old one it would go to another VTEP.
       this.#mirror.removeEntry(device, macHigh, macLow);
-      if (!this.#full) this.#log(`not all of the FDB is offloaded: ${(error as Error).message}`);
+      if (!this.#full) this.#log(`not all of the FDB is offloaded: ${(error as Error).message}`, { level: 'warn' });
       this.#full = true;
     }
   }

@@ -138,7 +138,7 @@ class Site {
       return;
     }
     if (!this.#isAllowed(request, url)) {
-      fail(response, 401, "a token is needed: open the address that the daemon's log has");
+      fail(response, 401, "a token is needed: the daemon's log says where it is");
       return;
     }
     const token = url.searchParams.get('token');

@@ -1,7 +1,7 @@
 // A daemon that cannot start: one clear sentence, a status, and nothing left behind.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { ping } from '../../cli/lab/measure.ts';
@@ -192,3 +192,40 @@ test('a remote makes a tunnel without further entries; auto says what it takes',
   const shown = (await uvxlan(left, 'fdb show dev vx0')).stdout.split('\n');
   assert.ok(shown.includes('00:00:00:00:00:00 dst 192.0.2.2 self permanent'), shown.join('\n'));
 });
+
+test(
+  'a log as JSON: each line an object, the token of the page in none, and why the daemon cannot start',
+  options,
+  async (t) => {
+    const host = alone(t);
+    const daemon = await uvxlanUp(
+      host,
+      `${UP.slice('up '.length)} --log-format json --web 0.0.0.0:0`,
+      /flannel\.1 is up/,
+    );
+    const records = daemon.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line));
+    for (const { time, level, msg } of records) {
+      assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000, time);
+      assert.ok(['info', 'warn'].includes(level) && typeof msg === 'string', level);
+    }
+    assert.equal(records.find(({ msg }) => msg.startsWith('flannel.1 is up')).device, 'flannel.1');
+    const page = records.find(({ msg }) => msg.startsWith('the page is at')).msg as string;
+    const [, port, file] = /:(\d+)\/\?token=\.\.\., that of (\S+)$/.exec(page)!;
+    assert.equal(statSync(file!).mode & 0o777, 0o600);
+    const token = readFileSync(file!, 'latin1').trim();
+    assert.ok(token.length > 20 && !daemon.output.includes(token));
+    const script = `fetch('http://127.0.0.1:${port}/api/drops?token=${token}', { redirect: 'manual' }).then((r) => console.log(r.status))`;
+    assert.equal((await host.run([process.execPath, '-e', script])).stdout.trim(), '303');
+    const second = await uvxlan(host, `${UP} --log-format json`, { check: false });
+    assert.equal(second.status, 1);
+    assert.equal(second.stderr, '');
+    const { level, msg } = JSON.parse(second.stdout.trim().split('\n').at(-1)!);
+    assert.equal(level, 'error');
+    assert.match(msg, /another daemon|serves/);
+    await daemon.stop('SIGTERM');
+    assert.ok(!existsSync(file!), 'the token goes with the daemon');
+  },
+);
