@@ -210,6 +210,8 @@ export function runCommand(handlers: DaemonHandlers, command: string, args: unkn
     }
     case 'nexthop flush':
       return handlers.nexthopFlush();
+    case 'peer show':
+      return handlers.peerShow(nameOf(args, 'dev'));
     case 'fdb get':
       return handlers.fdbGet(requiredName(args, 'dev'), FDB_FIELDS.mac(String(fieldsOf(args).mac)));
     case 'fdb history':

@@ -54,6 +54,7 @@ import {
   type FdbRecord,
   type LinkRecord,
   noSuchDevice,
+  type PeerRecord,
   type RunningCapture,
   readyLine,
   type SampleRecord,
@@ -412,6 +413,10 @@ export class Daemon implements DaemonHandlers {
 
   fdbHistory(dev: string, mac: string): FdbHistory {
     return this.#forwarding.history(this.#device(dev), mac);
+  }
+
+  peerShow(dev: string | null): PeerRecord[] {
+    return this.#select(dev).flatMap((device) => this.#forwarding.macsBehind(device));
   }
 
   /** With `vtep-filter strict`, frames of the VTEP have to come from these subnets, at most one a family; none: from anywhere. */

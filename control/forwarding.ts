@@ -24,7 +24,7 @@ import type { PeerState } from './metrics/text.ts';
 import type { Offender } from './offenders.ts';
 import type { LocalTrouble, Path } from './path.ts';
 import { PeerEvents, type PeerFields } from './peer-events.ts';
-import { CommandError, type FdbRecord } from './protocol.ts';
+import { CommandError, type FdbRecord, type PeerRecord } from './protocol.ts';
 import { ReachLog } from './reach-log.ts';
 import { Refusals } from './refusals.ts';
 import { Resolver } from './resolver.ts';
@@ -219,6 +219,11 @@ export class Forwarding {
     if (receiver || !config.localbypass) return undefined;
     const reason = `${ip} is an address of this machine, where no device has VNI ${vni} and dstport ${port} (localbypass)`;
     return { reason, isDropped: true };
+  }
+
+  /** The device's VTEPs, with the number of MACs behind each. */
+  macsBehind({ index, name }: VxlanDevice): PeerRecord[] {
+    return Array.from(this.#writer.countRemotes(index), ([dst, macs]) => ({ ifname: name, dst, macs }));
   }
 
   /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */

@@ -189,6 +189,14 @@ export interface StatsRecord {
   rx: DirectionCounters;
 }
 
+/** A VTEP of the FDB. */
+export interface PeerRecord {
+  ifname: string;
+  dst: string;
+  /** How many MACs have it as a remote. */
+  macs: number;
+}
+
 /** How busy a thread has been since it runs. */
 export interface ThreadRecord {
   /** 'main', 'worker 0'. */
@@ -225,6 +233,8 @@ export interface DaemonHandlers {
   /** Without dst all remotes of the MAC; else the remote with this dst, port, vni and via. */
   fdbDel(entry: FdbArguments): Answer<void>;
   fdbShow(filter: FdbFilter): Answer<FdbRecord[]>;
+  /** null: of all devices. */
+  peerShow(dev: string | null): Answer<PeerRecord[]>;
   /** The remotes of a MAC, with ages and last changes. */
   fdbGet(dev: string, mac: string): Answer<(FdbRecord & Partial<FdbHistory>)[]>;
   /** The last changes of a MAC, also of one that is gone. */

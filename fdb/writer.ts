@@ -345,6 +345,26 @@ export class FdbWriter {
     return records;
   }
 
+  /** How many MACs of a device have each VTEP as a remote, by address; groups are left out. */
+  countRemotes(device: number): Map<string, number> {
+    const { table } = this;
+    const destinations = new Map<number, number>();
+    const cells = new Map<number, number>();
+    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
+      if (table.device(cell) !== device) continue;
+      const destination = table.destination(cell);
+      destinations.set(destination, (destinations.get(destination) ?? 0) + 1);
+      cells.set(destination, cell);
+    }
+    const counts = new Map<string, number>();
+    for (const [destination, count] of destinations) {
+      const cell = cells.get(destination)!;
+      if (this.#groupOf(cell) !== undefined) continue;
+      for (const { ip } of this.#hops(cell)) counts.set(ip, (counts.get(ip) ?? 0) + count);
+    }
+    return counts;
+  }
+
   /** What a frame to a MAC meets, as the workers look it up: the MAC's own entry, else the default one; undefined without either. */
   lookup(device: number, high: number, low: number): FdbAnswer | undefined {
     const { table } = this;

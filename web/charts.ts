@@ -1,7 +1,7 @@
-/** Throughput, packets and the event loop's delay over the last minutes. */
+/** Throughput, packets and the workers' latency over the last minutes. */
 import type uPlot from 'uplot';
 import { bitRate, element, short } from './dom.js';
-import type { DeviceRates } from './rates.js';
+import type { DeviceRates, Latency } from './rates.js';
 
 /** uplot.js, which the page loads before. */
 const Plot = (globalThis as unknown as { uPlot: typeof uPlot }).uPlot;
@@ -22,12 +22,12 @@ export class Charts {
     this.#parent = parent;
     this.#add('Throughput', ['out', 'in'], bitRate);
     this.#add('Packets a second', ['out', 'in', 'dropped'], (value) => short(value));
-    this.#add('Delay of the event loop, ms (99th percentile)', ['delay'], (value) => value.toFixed(1));
+    this.#add('Workers, µs a time that they wake up', ['working', 'waiting for a CPU'], (value) => short(value));
     new ResizeObserver(() => this.#resize()).observe(parent);
   }
 
   /** One second more: the sums over all devices. `time` in milliseconds since 1970. */
-  add(time: number, rates: Iterable<DeviceRates>, delay: number): void {
+  add(time: number, rates: Iterable<DeviceRates>, { work, wait }: Latency): void {
     let [out, into, sent, received, dropped] = [0, 0, 0, 0, 0];
     for (const { tx, rx } of rates) {
       out += tx.bytes;
@@ -36,7 +36,11 @@ export class Charts {
       received += rx.packets;
       dropped += tx.drops + rx.drops;
     }
-    const rows = [[out, into], [sent, received, dropped], [delay]];
+    const rows = [
+      [out, into],
+      [sent, received, dropped],
+      [work, wait],
+    ];
     for (const [i, { plot, data }] of this.#charts.entries()) {
       for (const [series, value] of [time / 1000, ...rows[i]].entries()) {
         data[series].push(value);

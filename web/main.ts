@@ -4,9 +4,12 @@ import { Charts } from './charts.js';
 import { byId } from './dom.js';
 import { DropList } from './drops.js';
 import { Microscope } from './microscope.js';
-import { ratesBetween } from './rates.js';
+import { latencyBetween, ratesBetween } from './rates.js';
 import { TableView } from './tables.js';
 import { describeDevices, drawTopology } from './topology.js';
+
+/** Milliseconds. */
+const RETRY = 5_000;
 
 const status = byId('status');
 const charts = new Charts(byId('charts'));
@@ -25,7 +28,7 @@ async function get<T>(path: string): Promise<T> {
 
 function show(live: Live): void {
   const rates = ratesBetween(last, live);
-  if (last) charts.add(live.time, rates.values(), live.delay);
+  if (last) charts.add(live.time, rates.values(), latencyBetween(last, live));
   last = live;
   const working = live.nodes.filter(({ error }) => error === undefined);
   const devices = working.reduce((sum, node) => sum + node.devices.length, 0);
@@ -45,7 +48,22 @@ function trouble(text: string): void {
   status.textContent = text;
 }
 
-for (const drop of await get<DropText[]>('api/drops')) texts.set(drop.name, drop);
-const events = new EventSource('api/live');
-events.onmessage = ({ data }) => show(JSON.parse(data as string) as Live);
-events.onerror = () => trouble('The daemon does not answer; trying again.');
+/** Asked for while the stream opens. */
+const described = get<DropText[]>('api/drops').then((all) => {
+  for (const drop of all) texts.set(drop.name, drop);
+});
+described.catch(({ message }: Error) => trouble(message));
+
+/** The stream comes back by itself, except when it was refused. */
+function listen(): void {
+  const events = new EventSource('api/live');
+  events.onmessage = ({ data }) => void described.then(() => show(JSON.parse(data as string) as Live));
+  events.onerror = () => {
+    trouble('The daemon does not answer; trying again.');
+    if (events.readyState !== EventSource.CLOSED) return;
+    setTimeout(listen, RETRY);
+    get('api/drops').catch(({ message }: Error) => trouble(message));
+  };
+}
+
+listen();

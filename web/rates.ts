@@ -45,3 +45,26 @@ function between(before: Counts, now: Counts, seconds: number): Rates {
 export function total(drops: Readonly<Record<string, number>>): number {
   return Object.values(drops).reduce((sum, count) => sum + count, 0);
 }
+
+/** Microseconds a time that a worker wakes up: of work until it sleeps again, and of waiting for a CPU. */
+export interface Latency {
+  readonly work: number;
+  readonly wait: number;
+}
+
+/** The mean over the workers of all nodes. */
+export function latencyBetween(before: Live, now: Live): Latency {
+  let [work, wait, sleeps] = [0, 0, 0];
+  for (const { name: node, threads } of now.nodes) {
+    const known = before.nodes.find(({ name }) => name === node)?.threads ?? [];
+    for (const thread of threads.filter(({ name }) => name !== 'main')) {
+      const last = known.find(({ name }) => name === thread.name);
+      if (!last || thread.cpu < last.cpu) continue; // new, or started again
+      work += thread.cpu - last.cpu;
+      wait += thread.wait - last.wait;
+      sleeps += thread.sleeps - last.sleeps;
+    }
+  }
+  const scale = 1e6 / Math.max(1, sleeps);
+  return { work: work * scale, wait: wait * scale };
+}

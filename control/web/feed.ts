@@ -1,19 +1,16 @@
 /** What happens, once a second, for all pages that are open: the nodes are asked once, however many look on, and not at all when nobody does. */
 import type { ServerResponse } from 'node:http';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type Node, nodeState, type Tables } from './nodes.ts';
 import type { Live } from './shapes.ts';
 
 const PERIOD = 1_000;
-/** Milliseconds between looks at the event loop; the histogram holds the time between two of them. */
-const RESOLUTION = 10;
-/** Bytes that may wait for a page; one that reads so slowly is cut off. */
-const BACKLOG = 1 << 20;
+/** A page that has not taken what it was sent is sent no more, and after so many periods it is cut off. */
+const PATIENCE = 10;
 
 export class Feed {
   readonly #nodes: ReadonlyMap<Node, Tables>;
-  readonly #clients = new Set<ServerResponse>();
-  readonly #delay = monitorEventLoopDelay({ resolution: RESOLUTION });
+  /** With the periods for which each has not read. */
+  readonly #clients = new Map<ServerResponse, number>();
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
 
@@ -29,18 +26,16 @@ export class Feed {
   add(client: ServerResponse): void {
     client.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-store' });
     client.write('retry: 2000\n\n');
-    this.#clients.add(client);
+    this.#clients.set(client, 0);
     client.on('close', () => this.#remove(client));
     if (this.#timer) return;
-    this.#delay.enable();
     this.#timer = setInterval(() => void this.#send(), PERIOD).unref();
     void this.#send();
   }
 
   close(): void {
-    for (const client of this.#clients) client.destroy();
+    for (const client of this.#clients.keys()) client.destroy();
     clearInterval(this.#timer);
-    this.#delay.disable();
   }
 
   #remove(client: ServerResponse): void {
@@ -48,7 +43,6 @@ export class Feed {
     if (this.#clients.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
-    this.#delay.disable();
   }
 
   async #send(): Promise<void> {
@@ -56,13 +50,13 @@ export class Feed {
     this.#asking = true;
     const nodes = await Promise.all(Array.from(this.#nodes, ([node, tables]) => nodeState(node, tables)));
     this.#asking = false;
-    const delay = Math.max(0, Math.round(this.#delay.percentile(99) / 1e4) / 100 - RESOLUTION);
-    this.#delay.reset();
-    const live: Live = { time: Date.now(), delay, nodes };
+    const live: Live = { time: Date.now(), nodes };
     const event = `data: ${JSON.stringify(live)}\n\n`;
-    for (const client of this.#clients) {
-      client.write(event);
-      if (client.writableLength > BACKLOG) client.destroy();
+    for (const [client, missed] of this.#clients) {
+      const waits = client.writableNeedDrain;
+      this.#clients.set(client, waits ? missed + 1 : 0);
+      if (!waits) client.write(event);
+      else if (missed >= PATIENCE) client.destroy();
     }
   }
 }

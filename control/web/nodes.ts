@@ -1,7 +1,15 @@
 /** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
 import type { CaptureRequest } from '../capture/capture.ts';
 import type { NeighRecord } from '../neigh-words.ts';
-import type { FdbRecord, LinkRecord, PeerRate, SampleRecord, StatsRecord } from '../protocol.ts';
+import type {
+  FdbRecord,
+  LinkRecord,
+  PeerRate,
+  PeerRecord,
+  SampleRecord,
+  StatsRecord,
+  ThreadRecord,
+} from '../protocol.ts';
 import type { Counts, DeviceState, FdbRow, NeighbourRow, NodeState, Page, PeerRow } from './shapes.ts';
 
 /** A daemon, however it is reached. */
@@ -19,15 +27,14 @@ export const PAGE_ROWS = 100;
 const MAP_PEERS = 8;
 /** A large FDB is not listed anew for each letter of a search, in milliseconds. */
 const KEEP = 2_000;
-/** Nor is it counted through for each second of the page. */
-const KEEP_PEERS = 5_000;
 
 export async function nodeState(node: Node, tables: Tables): Promise<NodeState> {
   try {
-    const [links, stats, samples, peers] = await Promise.all([
+    const [links, stats, samples, threads, peers] = await Promise.all([
       node.ask<LinkRecord[]>('link show', { name: null }),
       node.ask<StatsRecord[]>('stats', { name: null }),
       node.ask<SampleRecord>('samples'),
+      node.ask<ThreadRecord[]>('threads'),
       tables.allPeers(),
     ]);
     const { version } = await node.ask<{ version: string }>('status');
@@ -40,10 +47,11 @@ export async function nodeState(node: Node, tables: Tables): Promise<NodeState> 
         return deviceState(link, own, peersOf(link.ifname, peers, samples.peers));
       }),
       uplinks: uplinks.map(({ ifname, rx }) => ({ name: ifname, rx: counts(rx) })),
+      threads,
       samples: samples.drops.map(({ dev, reason, time }) => ({ dev, reason, time })),
     };
   } catch (error) {
-    return { name: node.name, error: (error as Error).message, devices: [], uplinks: [], samples: [] };
+    return { name: node.name, error: (error as Error).message, devices: [], uplinks: [], threads: [], samples: [] };
   }
 }
 
@@ -104,7 +112,6 @@ function counts({ out, bytes, offloaded = 0, drops }: StatsRecord['rx']): Counts
 export class Tables {
   readonly #node: Node;
   readonly #now: () => number;
-  #peers: { readonly at: number; readonly answer: Promise<readonly PeerRow[]> } | undefined;
   readonly #kept = new Map<string, { readonly at: number; readonly answer: Promise<unknown> }>();
 
   constructor(node: Node, now: () => number = () => performance.now()) {
@@ -133,32 +140,17 @@ export class Tables {
 
   /** The VTEPs of the FDB, with the number of MACs behind each. */
   async allPeers(): Promise<readonly PeerRow[]> {
-    if (this.#peers && this.#now() - this.#peers.at < KEEP_PEERS) return this.#peers.answer;
-    const answer = this.#countPeers();
-    this.#peers = { at: this.#now(), answer };
-    answer.catch(() => {
-      this.#peers = undefined;
-    });
-    return answer;
-  }
-
-  async #countPeers(): Promise<PeerRow[]> {
     const [records, links] = await Promise.all([
-      this.#ask<FdbRecord[]>('fdb show'),
+      this.#ask<PeerRecord[]>('peer show'),
       this.#ask<LinkRecord[]>('link show', { name: null }),
     ]);
     const reasons = new Map<string, string>();
     for (const { ifname, uvxlan } of links) {
       for (const { dst, reason } of uvxlan.unresolved ?? []) reasons.set(`${ifname} ${dst}`, reason);
     }
-    const peers = new Map<string, { address: string; dev: string; macs: number }>();
-    for (const { dst, ifname } of records) {
-      if (!dst) continue;
-      const peer = peers.get(`${ifname} ${dst}`);
-      if (peer) peer.macs++;
-      else peers.set(`${ifname} ${dst}`, { address: dst, dev: ifname, macs: 1 });
-    }
-    return Array.from(peers, ([key, peer]) => ({ ...peer, reason: reasons.get(key) ?? '' }));
+    return records.map(({ ifname, dst, macs }) => {
+      return { address: dst, dev: ifname, macs, reason: reasons.get(`${ifname} ${dst}`) ?? '' };
+    });
   }
 
   #ask<T>(command: string, args: unknown = { dev: null }): Promise<T> {

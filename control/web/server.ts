@@ -30,10 +30,10 @@ export interface Web {
   close(): Promise<void>;
 }
 
-/** Connections at a time; the rest wait in the kernel's queue or are refused. */
-const MOST_CONNECTIONS = 256;
-/** Streams at a time: each gets a message a second. */
-const MOST_STREAMS = 64;
+/** Connections at a time; further ones are closed at once. */
+const MOST_CONNECTIONS = 2048;
+/** Streams at a time: each gets a message a second, the same one. */
+const MOST_STREAMS = 1024;
 
 const HEADERS = {
   'content-security-policy':

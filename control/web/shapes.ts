@@ -4,8 +4,6 @@
 export interface Live {
   /** Milliseconds since 1970. */
   readonly time: number;
-  /** How late the event loop of the process that serves the page was in the last second: 99th percentile, in milliseconds. */
-  readonly delay: number;
   readonly nodes: readonly NodeState[];
 }
 
@@ -16,6 +14,13 @@ export interface NodeState {
   readonly version?: string;
   readonly devices: readonly DeviceState[];
   readonly uplinks: readonly UplinkState[];
+  /** Since they run: seconds on a CPU, seconds of waiting for one, and how often each went to sleep. */
+  readonly threads: readonly {
+    readonly name: string;
+    readonly cpu: number;
+    readonly wait: number;
+    readonly sleeps: number;
+  }[];
   /** Drops of which there is a sample: GET api/sample?node= &dev= &reason= has it, as a PacketList of one. */
   readonly samples: readonly { readonly dev: string | null; readonly reason: string; readonly time: number }[];
 }

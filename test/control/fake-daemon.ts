@@ -8,6 +8,7 @@ import type {
   ExplainRequest,
   Explanation,
   LinkRecord,
+  PeerRecord,
   RunningCapture,
   SampleRecord,
   StatsRecord,
@@ -102,6 +103,10 @@ export class FakeDaemon implements DaemonHandlers {
   fdbShow({ dev }: { dev: string | null }): FdbRecord[] {
     if (dev !== null) this.link(dev);
     return this.entries;
+  }
+
+  peerShow(): PeerRecord[] {
+    return [];
   }
 
   fdbGet(dev: string, mac: string): FdbRecord[] {
