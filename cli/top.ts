@@ -13,8 +13,9 @@ export const HELP = `Usage: uvxlan top [ [ dev ] NAME ] [ interval SECONDS ] [ s
 What passes now: rates of each device, VTEP and flow, drops by reason, and how busy the daemon's threads are. On a terminal drawn
 anew every interval, 2 seconds when not given; else, or with -b, printed below each other.
 Devices, drops and threads are counted. VTEPs and flows are looked at while this runs, as a capture does: all of the time
-while there are few packets, else for as long as 5,000 take, and the rates get a column with their standard error. What is
-offloaded to the kernel does not come by: OFFLOAD is its part of the packets.
+while there are few packets, else for as long as 5,000 take, and their parts of the device's rate get a column with the standard
+error. What is offloaded to the kernel does not come by: OFFLOAD is its part of the packets. A super-frame is one packet of the
+device, and as many as it is cut up into of a flow or VTEP.
   BUSY, NO CPU  part of the time that a thread ran, and that it waited for a CPU while it had something to do
   WAKES/s, TURN how often it woke up, and how long it then ran before it slept again
 Keys: b, p, n  sort by bytes, packets, name     + -  a longer or shorter interval     q  quit

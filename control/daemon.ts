@@ -2,31 +2,23 @@
 
 import { rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { clear, FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
+import { clear, total } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
-import { DROPS } from '../dataplane/drops.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
-import type { TapSpec } from '../dataplane/record/tap.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
-import { threadTimes } from '../system/thread.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { Prefix } from '../wire/prefix.ts';
 import { type Api, runCommand, startApi } from './api.ts';
-import { Capture, type CaptureRequest } from './capture/capture.ts';
+import type { CaptureRequest } from './capture/capture.ts';
 import { captureStream } from './capture/chunks.ts';
-import { Sampler } from './capture/sampler.ts';
-import type { SampleNames } from './capture/samples.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
 import { DropEvents } from './drop-events.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
-import { explanation } from './explain/explain.ts';
-import { pose } from './explain/question.ts';
 import type { FdbHistory } from './fdb-history.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
@@ -40,6 +32,7 @@ import type { MetricsServer } from './metrics/server.ts';
 import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
+import { Observation } from './observation.ts';
 import { Offload } from './offload/offload.ts';
 import { PIN_DIRECTORY, removePins } from './offload/pins.ts';
 import { OverlayNeighbours } from './overlay-neighbours.ts';
@@ -64,7 +57,7 @@ import {
   VERSION,
 } from './protocol.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
-import { type TrafficRequest, type TrafficSample, TrafficSampler } from './traffic/sample.ts';
+import type { TrafficRequest, TrafficSample } from './traffic/sample.ts';
 import { UplinkSet } from './uplink-set.ts';
 import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
@@ -90,8 +83,6 @@ const MAX_DEFAULT_WORKERS = 4;
 const METRICS_PEERS = 100;
 /** From a change of the host that could not be followed to the next attempt. */
 const FOLLOW_MILLISECONDS = 1_000;
-/** Between two looks at the rings of a sample of traffic. */
-const DRAIN_MILLISECONDS = 5;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -119,8 +110,7 @@ export class Daemon implements DaemonHandlers {
   readonly #workers: number;
   readonly #events = new Events();
   readonly #dropEvents = new DropEvents(() => this.stats(null));
-  #captures = 0;
-  #sampler: Sampler | undefined;
+  #observation!: Observation;
   readonly #neighbours = new OverlayNeighbours();
   readonly #neighbourFollower: NeighbourFollower;
   #capabilities!: Capabilities;
@@ -175,6 +165,10 @@ export class Daemon implements DaemonHandlers {
       onReport: (words, record) => this.#takeReport(words, record),
       onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
     });
+    this.#observation = new Observation({
+      ...{ devices: this.#devices, workers: this.#workers, capabilities: this.#capabilities },
+      ...{ pool: this.#pool, forwarding: this.#forwarding, offload: this.#offload },
+    });
     this.#uplinks = new UplinkSet({
       host: this.#host,
       capabilities: this.#capabilities,
@@ -222,7 +216,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#uplinks?.stopWatching(),
       () => clearTimeout(this.#followTimer),
       () => this.#offload?.close(),
-      () => this.#sampler?.close(),
+      () => this.#observation?.close(),
       () => this.#pool?.stop(),
       () => this.#forwarding?.stop(),
       ...[...this.#devices.values()].map((device) => () => device.close()),
@@ -504,150 +498,27 @@ export class Daemon implements DaemonHandlers {
     ]);
   }
 
-  async explain(request: ExplainRequest): Promise<Explanation> {
-    const device = this.#device(request.dev);
-    const posed =
-      'frame' in request
-        ? { frame: request.frame, lookups: [] }
-        : await device.atHome((host) => pose(request, device.name, device.mac()!, host));
-    const { frame, lookups } = posed;
-    const [spec] = device.specs(this.#capabilities);
-    const run = this.#pool.dryRun(device.uplink.specs[0], spec, frame);
-    return explanation(device, frame, run, this.#forwarding.find(device, frame), lookups, performance.now() / 1000);
+  explain(request: ExplainRequest): Promise<Explanation> {
+    return this.#observation.explain(this.#device(request.dev), request);
   }
 
-  async capture(request: CaptureRequest): Promise<RunningCapture> {
-    const devices = this.#select(request.dev);
-    const capture = new Capture(
-      ++this.#captures,
-      this.#workers + 1,
-      request,
-      request.dev === null ? undefined : { index: devices[0].index, vni: devices[0].config.id },
-      this.#captureNames(),
-      VERSION,
-    );
-    const { specs } = capture;
-    const watch = (isWatched: boolean): void => {
-      // Another device may have the index by now.
-      for (const device of devices) {
-        if (this.#devices.get(device.index) === device) this.#offload.watch(device, isWatched);
-      }
-    };
-    await this.#listen(specs);
-    watch(true);
-    return {
-      start: (sink) =>
-        capture.start(
-          sink,
-          devices.map(({ index }) => index),
-          [...new Set(devices.map(({ uplink }) => uplink.index))],
-        ),
-      finish: async () => {
-        await this.#pool.unlisten(specs[0].id);
-        watch(false);
-        capture.finish();
-      },
-      abandon: async () => {
-        capture.abandon();
-        await this.#pool.unlisten(specs[0].id);
-        watch(false);
-      },
-    };
+  capture(request: CaptureRequest): Promise<RunningCapture> {
+    return this.#observation.capture(this.#select(request.dev), request);
   }
 
   samples(): SampleRecord {
     this.#select(null);
-    this.#sampler ??= new Sampler({
-      workers: this.#workers + 1,
-      names: this.#captureNames(),
-      passed: () =>
-        [...this.#devices.values()].map(({ index, name, uplink }) => {
-          const sums = total(this.#pool.counters, index);
-          const arrived = total(this.#pool.counters, FIRST_UPLINK_SCOPE + uplink.index);
-          const dropped = DROPS.reduce((sum, drop) => sum + sums[drop.name] + arrived[drop.name], 0);
-          return { name, tx: sums.tx_packets, rx: sums.rx_packets, drops: dropped };
-        }),
-      nextId: () => ++this.#captures,
-      listen: (specs) => this.#pool.listen(specs),
-      unlisten: (id) => this.#pool.unlisten(id),
-    });
-    return this.#sampler.ask();
+    return this.#observation.samples();
   }
 
-  /** Offload goes on: what the kernel carries is not seen. */
-  async traffic({ dev, milliseconds, limit }: TrafficRequest): Promise<TrafficSample> {
-    const [device] = dev === null ? [] : this.#select(dev);
-    const sampler = new TrafficSampler(
-      ++this.#captures,
-      this.#workers + 1,
-      device && { index: device.index, vni: device.config.id },
-      {
-        device: (index) => this.#devices.get(index)?.name,
-        deviceOf: (uplink, vni) => this.#deviceOf(uplink, vni)?.name,
-        peer: (nextHop) => this.#forwarding.remote(nextHop),
-      },
-    );
-    await this.#listen(sampler.specs);
-    const drain = setInterval(() => sampler.drain(), DRAIN_MILLISECONDS);
-    try {
-      await sleep(milliseconds);
-    } finally {
-      clearInterval(drain);
-      await this.#pool.unlisten(sampler.specs[0].id);
-    }
-    sampler.drain();
-    return sampler.result(limit);
-  }
-
-  /** Of all uplinks of its port and family, as the workers find it. */
-  #deviceOf(uplink: number, vni: number): VxlanDevice | undefined {
-    const devices = [...this.#devices.values()];
-    const spec = devices.find((device) => device.uplink.index === uplink)?.uplink.specs[0];
-    return devices.find(({ config, uplink: { specs } }) => {
-      return config.id === vni && specs[0].port === spec?.port && specs[0].family === spec.family;
-    });
+  traffic(request: TrafficRequest): Promise<TrafficSample> {
+    this.#select(request.dev);
+    return this.#observation.traffic(request.dev === null ? undefined : this.#device(request.dev), request);
   }
 
   threads(): ThreadRecord[] {
     this.#select(null);
-    const threads: [string, number | undefined][] = [
-      ['main', process.pid],
-      ...this.#pool.threads.map((thread, worker): [string, number | undefined] => [`worker ${worker}`, thread]),
-    ];
-    return threads.flatMap(([name, thread]) => {
-      const times = thread === undefined ? undefined : threadTimes(thread);
-      return times ? [{ name, ...times }] : [];
-    });
-  }
-
-  async #listen(specs: readonly TapSpec[]): Promise<void> {
-    await this.#pool.listen(specs).catch((error) => {
-      throw error instanceof RangeError ? new CommandError(error.message, 'EBUSY') : error;
-    });
-  }
-
-  #captureNames(): SampleNames {
-    return {
-      device: (index) => this.#devices.get(index)?.name,
-      uplink: (index) => {
-        const device = [...this.#devices.values()].find(({ uplink }) => uplink.index === index);
-        if (!device) return undefined;
-        const { place, uplink } = device;
-        return { name: place.nic?.name ?? 'any', kind: uplink.kind, local: place.local };
-      },
-      nextHop: (index, device, frame) => this.#forwarding.describe(index, device, frame),
-      deviceOf: (uplink, vni) => {
-        // As the workers find it: of all devices of the packet's port and family.
-        const devices = [...this.#devices.values()];
-        const behind = devices.find((device) => device.uplink.index === uplink);
-        return devices.find(
-          ({ config, place }) =>
-            config.id === vni &&
-            config.dstport === behind?.config.dstport &&
-            familyOf(place.local) === familyOf(behind.place.local),
-        );
-      },
-    };
+    return this.#observation.threads();
   }
 
   listen(groups: readonly EventGroup[], listener: EventListener, dropRate: number): () => void {

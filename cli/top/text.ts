@@ -121,11 +121,10 @@ function threads(view: TopView, columns: number): string[] {
 }
 
 /** How much is known of VTEPs and flows. */
-function sampled({ sample, seconds }: TopView, columns: number): string[] {
+function sampled({ sample }: TopView, columns: number): string[] {
   const cut = (text: string): string => dim(line([[text, -columns]]));
   if (typeof sample === 'string') return [cut(`no VTEPs and flows: ${sample}`)];
-  const isAll = sample.seconds >= 0.95 * seconds;
-  const part = isAll ? 'all of the time' : `sampled for ${sample.seconds.toFixed(2)} s, ± standard error`;
+  const part = sample.isWhole ? 'all of the time' : `sampled for ${sample.seconds.toFixed(2)} s, ± standard error`;
   // What is lost makes the rates too low.
   const lost = sample.lost > 0 ? `, ${sample.lost} lost` : '';
   return [cut(`VTEPs and flows ${part}: ${sample.seen} packets${lost}`)];

@@ -64,6 +64,7 @@ export interface TopView {
   readonly sample:
     | {
         readonly seconds: number;
+        readonly isWhole: boolean;
         readonly seen: number;
         readonly lost: number;
         readonly flows: number;
@@ -84,19 +85,21 @@ export function topView(before: Look, after: Look, sample: TrafficSample | strin
     const old = was.get(record.ifname);
     return old ? [{ record, old }] : [];
   });
-  const devices = known.filter(({ record }) => !record.ifname.startsWith('uplink '));
+  const devices = known
+    .filter(({ record }) => !record.ifname.startsWith('uplink '))
+    .map(({ record, old }) => deviceRates(old, record, seconds));
   return {
     time: after.time,
     seconds,
     devices: sorted(
-      devices.map(({ record, old }) => deviceRates(old, record, seconds)),
+      devices,
       sort,
       ({ tx, rx }) => sum(tx, rx),
       ({ ifname }) => ifname,
     ),
     drops: known.flatMap(({ record, old }) => dropRates(old, record, seconds)).sort((a, b) => b.rate - a.rate),
     threads: threadRates(before.threads, after.threads, seconds),
-    ...traffic(sample, seconds, sort),
+    ...traffic(sample, devices, seconds, sort),
   };
 }
 
@@ -136,27 +139,51 @@ function threadRates(before: readonly ThreadRecord[], after: readonly ThreadReco
   });
 }
 
+/** A look that took so much of an interval has seen it: the rest is what asking takes. */
+const WHOLE = 0.85;
+
+/**
+ * What the sums of a sample are times a second: so that all flows of a device have its rate, which is counted. undefined where the sample
+ * saw nothing, or the kernel carried some of it by itself: then the time tells.
+ */
+function scaleOf(
+  { totals }: TrafficSample,
+  devices: readonly DeviceRates[],
+  dev: string,
+  direction: 'tx' | 'rx',
+): number | undefined {
+  const device = devices.find(({ ifname }) => ifname === dev);
+  const bytes = totals.find((total) => total.dev === dev)?.[direction].bytes ?? 0;
+  if (!device || device.offloaded > 0 || bytes === 0 || device[direction].bits === 0) return undefined;
+  return device[direction].bits / 8 / bytes;
+}
+
 function traffic(
   sample: TrafficSample | string,
+  devices: readonly DeviceRates[],
   seconds: number,
   sort: Sort,
 ): Pick<TopView, 'sample' | 'peers' | 'flows'> {
   if (typeof sample === 'string') return { sample, peers: [], flows: [] };
-  const looked = sample.milliseconds / 1000;
-  const rate = ({ packets, bytes }: TrafficCount): Rate => ({ packets: packets / looked, bits: (8 * bytes) / looked });
+  const looked = Math.max(1, sample.milliseconds) / 1000;
+  const isWhole = looked >= WHOLE * seconds;
+  const rate = ({ packets, bytes }: TrafficCount, dev: string, direction: 'tx' | 'rx'): Rate => {
+    const scale = scaleOf(sample, devices, dev, direction) ?? 1 / looked;
+    return { packets: packets * scale, bits: 8 * bytes * scale };
+  };
   // Reads and writes taken as independent of each other, out of so many as there are in all of the time.
-  const errorOf = (seen: number): number => Math.sqrt(Math.max(0, 1 - looked / seconds) / Math.max(1, seen));
+  const errorOf = (seen: number): number => (isWhole ? 0 : Math.sqrt((1 - looked / seconds) / Math.max(1, seen)));
   const peers = sample.peers.map(({ dev, dst, tx, rx }: PeerCount) => {
-    return { dev, dst, tx: rate(tx), rx: rate(rx), error: errorOf(tx.seen + rx.seen) };
+    return { dev, dst, tx: rate(tx, dev, 'tx'), rx: rate(rx, dev, 'rx'), error: errorOf(tx.seen + rx.seen) };
   });
   const flows = sample.flows.map(({ packets, bytes, seen, ...flow }) => ({
     ...flow,
-    ...rate({ packets, bytes, seen }),
+    ...rate({ packets, bytes, seen }, flow.dev, flow.direction),
     error: errorOf(seen),
   }));
   const { seen, lost, flowCount, peerCount } = sample;
   return {
-    sample: { seconds: looked, seen, lost, flows: flowCount, peers: peerCount },
+    sample: { seconds: looked, isWhole, seen, lost, flows: flowCount, peers: peerCount },
     peers: sorted(
       peers,
       sort,

@@ -70,6 +70,8 @@ export interface TrafficSample {
   readonly peers: readonly PeerCount[];
   readonly flowCount: number;
   readonly peerCount: number;
+  /** Of all flows of each device together. */
+  readonly totals: readonly { readonly dev: string; readonly tx: TrafficCount; readonly rx: TrafficCount }[];
 }
 
 /** What the numbers in records stand for; undefined: it is gone. */
@@ -98,7 +100,10 @@ export class TrafficSampler {
   readonly #names: TrafficNames;
   readonly #flows = new Map<string, Omit<FlowCount, keyof TrafficCount> & Sum>();
   readonly #peers = new Map<string, { dev: string; dst: string; tx: Sum; rx: Sum }>();
-  readonly #begun = performance.now();
+  readonly #totals = new Map<string, { dev: string; tx: Sum; rx: Sum }>();
+  /** Milliseconds since 1970, as in records: only what passed between them counts, when all workers recorded. */
+  #begun = Number.POSITIVE_INFINITY;
+  #ended = Number.POSITIVE_INFINITY;
   #seen = 0;
 
   /** `workers`: rings to fill; `device`: the only one to look at. */
@@ -116,6 +121,16 @@ export class TrafficSampler {
     this.#names = names;
   }
 
+  /** All workers record from now on. */
+  begin(): void {
+    this.#begun = now();
+  }
+
+  /** Until now they did. */
+  end(): void {
+    this.#ended = now();
+  }
+
   /** Takes what is in the rings. */
   drain(): void {
     for (const reader of this.#readers) {
@@ -130,18 +145,21 @@ export class TrafficSampler {
     const flows = [...this.#flows.values()].sort((a, b) => b.bytes - a.bytes);
     const peers = [...this.#peers.values()].sort((a, b) => b.tx.bytes + b.rx.bytes - a.tx.bytes - a.rx.bytes);
     return {
-      milliseconds: Math.round(performance.now() - this.#begun),
+      milliseconds: Math.round(this.#ended - this.#begun),
       seen: this.#seen,
       lost: this.#readers.reduce((sum, { lost }) => sum + lost, 0),
       flows: flows.slice(0, limit),
       peers: peers.slice(0, limit),
       flowCount: flows.length,
       peerCount: peers.length,
+      totals: [...this.#totals.values()],
     };
   }
 
   #take(reader: RingReader, record: number): void {
     const { words } = reader;
+    const time = reader.time(record);
+    if (!(time >= this.#begun && time <= this.#ended)) return;
     const flags = words[record + RECORD_FLAGS] & (RECORD_OUTER | RECORD_RECEIVED);
     if (flags === 0) this.#takeSent(words, record, reader.packet(record));
     else if (flags === (RECORD_OUTER | RECORD_RECEIVED)) this.#takeReceived(words, record, reader.packet(record));
@@ -181,6 +199,9 @@ export class TrafficSampler {
     const sum = known ?? this.#flows.get(told.key) ?? { dev, direction, peer: told.peer, ...told.flow, ...none() };
     this.#flows.set(told.key, sum);
     addTo(sum, packets, bytes);
+    const total = this.#totals.get(dev) ?? { dev, tx: none(), rx: none() };
+    this.#totals.set(dev, total);
+    addTo(total[direction], packets, bytes);
     if (peer === '') return;
     const name = `${dev} ${peer}`;
     const of = this.#peers.get(name) ?? { dev, dst: peer, tx: none(), rx: none() };
@@ -188,6 +209,10 @@ export class TrafficSampler {
     this.#peers.set(name, of);
     addTo(of[direction], packets, bytes);
   }
+}
+
+function now(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 function none(): Sum {

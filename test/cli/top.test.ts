@@ -24,6 +24,7 @@ const flow = (src: string, dst: string, peer: string, packets: number, bytes: nu
 });
 const SAMPLE: TrafficSample = {
   ...{ milliseconds: 500, seen: 200, lost: 3, flowCount: 40, peerCount: 1 },
+  totals: [{ dev: 'flannel.1', tx: count(110, 10_000, 110), rx: count(0, 0, 0) }],
   flows: [
     flow('10.244.1.10:5000', '10.244.2.2:80', '192.0.2.2', 100, 900, 25),
     flow('10.244.1.9:6000', '10.244.2.2:80', '192.0.2.2', 10, 9000),
@@ -50,7 +51,7 @@ test('rates from two looks and a sample', () => {
   });
   assert.deepEqual(VIEW.drops, [{ ifname: 'flannel.1', reason: 'tx_no_remote', rate: 10, count: 25 }]);
   assert.deepEqual(VIEW.threads, [{ name: 'main', busy: 0.5, wait: 0.05, sleeps: 500, turn: 0.001 }]);
-  assert.deepEqual(VIEW.sample, { seconds: 0.5, seen: 200, lost: 3, flows: 40, peers: 1 });
+  assert.deepEqual(VIEW.sample, { seconds: 0.5, isWhole: false, seen: 200, lost: 3, flows: 40, peers: 1 });
   const [most, next] = VIEW.flows;
   assert.deepEqual([most.src, most.bits, most.packets], ['10.244.1.9:6000', 144_000, 20]);
   assert.equal(next.error, Math.sqrt(0.75 / 25));
@@ -180,3 +181,15 @@ for (const [how, end] of [
     assert.equal(drawn.split('\x1b[2J').length - 1, 1, 'cleared once, then only written over');
   });
 }
+
+test('flows have their part of what the device has counted, where workers carried all of it', () => {
+  const counted = (time: number, out: number): Look => {
+    const { offloaded: _, ...tx } = record('flannel.1', out, out * 100).tx;
+    return { ...look(time, out, 0, 1), stats: [{ ...record('flannel.1', 0, 0), tx }] };
+  };
+  const { flows, peers } = topView(counted(0, 0), counted(2000, 4000), SAMPLE, 'bytes');
+  // 200,000 bytes a second, of which the sample gives 9,000 of 10,000 to the first flow.
+  assert.equal(Math.round(flows[0].bits), 0.9 * 8 * 200_000);
+  assert.equal(Math.round(flows[0].packets), 10 * 20);
+  assert.equal(Math.round(peers[0].tx.bits), 0.99 * 8 * 200_000);
+});
