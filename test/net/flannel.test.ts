@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'node:test';
+import test, { describe, it } from 'node:test';
 import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
@@ -243,7 +243,8 @@ test(
   'DirectRouting and nft: a peer on the link is sent packets as they are, one behind a router is not',
   options,
   async (t) => {
-    const cluster = new Cluster(t, '{ type: vxlan, directRouting: true }', 'enableNFTables: true');
+    const backend = '{ type: vxlan, directRouting: true, gbp: true, learning: true }';
+    const cluster = new Cluster(t, backend, 'enableNFTables: true');
     cluster.kernelNode(MID);
     const agent = await cluster.agent(EAST);
     const east = cluster.host('east');
@@ -266,6 +267,10 @@ test(
       const [device] = await stats(east);
       assert.ok((device!.tx.offloaded ?? 0) > 0, 'the ping to the third node');
     }
+
+    const { linkinfo }: LinkRecord = JSON.parse((await uvxlan(east, '-j -d link show flannel.1')).stdout)[0];
+    assert.deepEqual([linkinfo.info_data.gbp, linkinfo.info_data.learning], [true, true]);
+    assert.match(agent.output, /GBP: other nodes' packets with a policy are taken; none is sent/);
 
     const table = east.exec('nft -s list table ip flannel-ipv4');
     assert.match(table, /ip saddr 10\.244\.0\.0\/16 ip daddr != 224\.0\.0\.0\/4 masquerade fully-random/);
@@ -326,119 +331,121 @@ test('offload: checksums only where it cannot be, an end where it has to be, and
   assert.equal(pinned(), 0);
 });
 
-test('vtep-filter strict: a node sends with addresses of its own subnet, and no others', options, async (t) => {
-  const cluster = new Cluster(t);
-  cluster.kernelNode(MID);
-  await cluster.agent(EAST, ['--vtep-filter', 'strict']);
-  const [east, mid] = [EAST, MID].map(({ name }) => cluster.host(name));
-  await reaches(mid!, '10.244.1.0');
-  mid!.ip('addr add 10.244.3.9/32 dev lo');
-  const forge = async (count: number) =>
-    (await mid!.run(`ping -n -c ${count} -i 0.2 -W 1 -I 10.244.3.9 10.244.1.0`, { check: false })).status;
-  assert.equal(await forge(2), 1, 'no answer');
-  await eventually('both are counted', async () => drops(await stats(east!), 'rx_wrong_subnet') === 2);
-  const [link]: LinkRecord[] = JSON.parse((await uvxlan(east!, '-j link show flannel.1')).stdout);
-  assert.deepEqual(
-    link!.uvxlan.offenders!.map(({ src, mac, reason }) => [src, mac, reason]),
-    [[MID.publicIp, MID.mac, 'rx_wrong_subnet']],
-  );
-  // The file gives the node another subnet, with which the address is its own.
-  cluster.setNodes([EAST, { ...MID, subnet: '10.244.3.0/24' }]);
-  mid!.ip('addr add 10.244.3.0/32 dev flannel.1');
-  await eventually('the address is let in', async () => (await forge(1)) === 0);
-});
-
-test('host-gw: routes alone; a peer behind a router is told of and left out', options, async (t) => {
-  const cluster = new Cluster(t, '{ type: host-gw }');
-  const [east, mid] = [cluster.host('east'), cluster.host('mid')];
-  const agent = await cluster.agent(EAST, ['--ip-masq'], /uvxlan: ready: 10\.244\.1\.0\/24, 2 peers, host-gw/);
-  await agent.waitFor(/route replace 10\.244\.3\.0\/24 via 203\.0\.113\.3 dev eth0 .*Nexthop has invalid gateway/);
-  await cluster.agent(MID, ['--ip-masq'], /ready/);
-  await cluster.addPod(EAST, 'east-pod');
-  const midPod = await cluster.addPod(MID, 'mid-pod');
-  assert.equal(cluster.host('mid-pod').ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1500);
-  await reaches(cluster.host('east-pod'), midPod);
-  assert.doesNotMatch(east.ip('link show') + mid.ip('link show'), /flannel/);
-});
-
-test('udp: IP packets in datagrams, and an answer where there is no peer', options, async (t) => {
-  const cluster = new Cluster(t, '{ type: udp }');
-  const east = cluster.host('east');
-  await cluster.agent(EAST);
-  const agent = await cluster.agent(WEST);
-  await cluster.addPod(EAST, 'east-pod');
-  const westPod = await cluster.addPod(WEST, 'west-pod');
-  const pod = cluster.host('east-pod');
-  assert.equal(pod.ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1472);
-  await reaches(pod, westPod);
-  await (await Stream.start(pod, cluster.host('west-pod'), westPod)).finish();
-
-  // Byte by byte: no header of its own between UDP's and the pod's IP packet, whose TTL is one less for each hop.
-  const capture = cluster.host('router').spawn('tcpdump -nxli eth1 -c 1 udp and dst host 203.0.113.3');
-  await capture.waitFor(/listening on/);
-  await ping(pod, westPod, { count: 2 });
-  await capture.waitFor(/192\.0\.2\.1\.8285 > 203\.0\.113\.3\.8285: UDP, length 84/);
-  await capture.ended(5_000);
-  const hex = [...capture.stdout.matchAll(/^\t0x\d+:(.*)$/gm)].map(([, words]) => words!.replace(/\s/g, '')).join('');
-  // The pod's TTL is 64: the node forwards, and so does the agent.
-  assert.match(hex.slice(56), /^45000054.{8}3e01.{4}0af401020af40302/);
-
-  const connect = 'require("net").connect(9, "10.244.77.7").on("error", ({ code }) => console.log(code))';
-  const { stdout } = await east.run([process.execPath, '-e', connect]);
-  assert.equal(stdout, 'ENETUNREACH\n', 'nobody has that subnet');
-
-  await agent.stop('SIGTERM');
-  assert.match(agent.output, /flannel0: tx_packets [1-9]\d*, .*rx_packets [1-9]/);
-  assert.match(cluster.host('west').ip('link show flannel0'), /mtu 1472/, 'the device stays');
-});
-
-test('etcd: nodes find each other, and forward on without it, also after a restart', {
-  ...options,
-  skip: options.skip || lacking('etcd'),
-}, async (t) => {
-  const cluster = new Cluster(t);
-  const etcd = await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
-  let east = await cluster.agent(EAST);
-  await cluster.agent(WEST);
-  await cluster.addPod(EAST, 'east-pod');
-  const westPod = await cluster.addPod(WEST, 'west-pod');
-  await reaches(cluster.host('east-pod'), westPod);
-
-  const [subnetEnv, mac] = [readFileSync(cluster.subnetFile(EAST), 'utf8'), cluster.host('east').mac('flannel.1')];
-  await etcd.stop('SIGKILL');
-  await east.stop('SIGKILL');
-  east = await cluster.agent(EAST, [], /goes on with what was known before, 1 peers/);
-  await east.waitFor(/flannel\.1 is up/, 10_000);
-  await reaches(cluster.host('east-pod'), westPod);
-
-  // Back, it finds its lease: the same subnet, the same MAC.
-  await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
-  await east.waitFor(/uvxlan: ready: /, 20_000);
-  assert.equal(readFileSync(cluster.subnetFile(EAST), 'utf8'), subnetEnv.replace('IPMASQ=true', 'IPMASQ=false'));
-  assert.equal(cluster.host('east').mac('flannel.1'), mac);
-  await reaches(cluster.host('east-pod'), westPod);
-
-  // Its NIC gets another address: the other node hears of it, and the node stays what it was.
-  const host = cluster.host('east');
-  host.ip('addr flush dev eth0');
-  host.ip('addr add 192.0.2.7/24 dev eth0');
-  host.ip('route add default via 192.0.2.254');
-  await east.waitFor(/public IP is 192\.0\.2\.7 now/, 10_000);
-  await eventually('the other node knows', async () => {
-    const { stdout } = await uvxlan(cluster.host('west'), 'fdb show');
-    return stdout.includes(`${mac} dev flannel.1 dst 192.0.2.7 `) && !stdout.includes('192.0.2.1 ');
+// Mostly waiting, each in a cluster of its own: so beside each other.
+describe('backends and sources', { concurrency: 5 }, () => {
+  it('vtep-filter strict: a node sends with addresses of its own subnet, and no others', options, async (t) => {
+    const cluster = new Cluster(t);
+    cluster.kernelNode(MID);
+    await cluster.agent(EAST, ['--vtep-filter', 'strict']);
+    const [east, mid] = [EAST, MID].map(({ name }) => cluster.host(name));
+    await reaches(mid!, '10.244.1.0');
+    mid!.ip('addr add 10.244.3.9/32 dev lo');
+    const forge = async (count: number) =>
+      (await mid!.run(`ping -n -c ${count} -i 0.2 -W 1 -I 10.244.3.9 10.244.1.0`, { check: false })).status;
+    assert.equal(await forge(2), 1, 'no answer');
+    await eventually('both are counted', async () => drops(await stats(east!), 'rx_wrong_subnet') === 2);
+    const [link]: LinkRecord[] = JSON.parse((await uvxlan(east!, '-j link show flannel.1')).stdout);
+    assert.deepEqual(
+      link!.uvxlan.offenders!.map(({ src, mac, reason }) => [src, mac, reason]),
+      [[MID.publicIp, MID.mac, 'rx_wrong_subnet']],
+    );
+    // The file gives the node another subnet, with which the address is its own.
+    cluster.setNodes([EAST, { ...MID, subnet: '10.244.3.0/24' }]);
+    mid!.ip('addr add 10.244.3.0/32 dev flannel.1');
+    await eventually('the address is let in', async () => (await forge(1)) === 0);
   });
-  await reaches(cluster.host('east-pod'), westPod);
-  assert.equal(host.mac('flannel.1'), mac);
-});
 
-test('dual stack: a device for each family, each with its MTU', options, async (t) => {
-  const network = Network.build(t, {
-    hosts: { left: {}, right: {} },
-    links: [['left eth0 192.0.2.1/24 2001:db8::1/64', 'right eth0 192.0.2.2/24 2001:db8::2/64']],
+  it('host-gw: routes alone; a peer behind a router is told of and left out', options, async (t) => {
+    const cluster = new Cluster(t, '{ type: host-gw }');
+    const [east, mid] = [cluster.host('east'), cluster.host('mid')];
+    const agent = await cluster.agent(EAST, ['--ip-masq'], /uvxlan: ready: 10\.244\.1\.0\/24, 2 peers, host-gw/);
+    await agent.waitFor(/route replace 10\.244\.3\.0\/24 via 203\.0\.113\.3 dev eth0 .*Nexthop has invalid gateway/);
+    await cluster.agent(MID, ['--ip-masq'], /ready/);
+    await cluster.addPod(EAST, 'east-pod');
+    const midPod = await cluster.addPod(MID, 'mid-pod');
+    assert.equal(cluster.host('mid-pod').ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1500);
+    await reaches(cluster.host('east-pod'), midPod);
+    assert.doesNotMatch(east.ip('link show') + mid.ip('link show'), /flannel/);
   });
-  const cluster = join(network.directory, 'cluster.yaml');
-  const text = `network: 10.244.0.0/16
+
+  it('udp: IP packets in datagrams, and an answer where there is no peer', options, async (t) => {
+    const cluster = new Cluster(t, '{ type: udp }');
+    const east = cluster.host('east');
+    await cluster.agent(EAST);
+    const agent = await cluster.agent(WEST);
+    await cluster.addPod(EAST, 'east-pod');
+    const westPod = await cluster.addPod(WEST, 'west-pod');
+    const pod = cluster.host('east-pod');
+    assert.equal(pod.ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1472);
+    await reaches(pod, westPod);
+    await (await Stream.start(pod, cluster.host('west-pod'), westPod)).finish();
+
+    // Byte by byte: no header of its own between UDP's and the pod's IP packet, whose TTL is one less for each hop.
+    const capture = cluster.host('router').spawn('tcpdump -nxli eth1 -c 1 udp and dst host 203.0.113.3');
+    await capture.waitFor(/listening on/);
+    await ping(pod, westPod, { count: 2 });
+    await capture.waitFor(/192\.0\.2\.1\.8285 > 203\.0\.113\.3\.8285: UDP, length 84/);
+    await capture.ended(5_000);
+    const hex = [...capture.stdout.matchAll(/^\t0x\d+:(.*)$/gm)].map(([, words]) => words!.replace(/\s/g, '')).join('');
+    // The pod's TTL is 64: the node forwards, and so does the agent.
+    assert.match(hex.slice(56), /^45000054.{8}3e01.{4}0af401020af40302/);
+
+    const connect = 'require("net").connect(9, "10.244.77.7").on("error", ({ code }) => console.log(code))';
+    const { stdout } = await east.run([process.execPath, '-e', connect]);
+    assert.equal(stdout, 'ENETUNREACH\n', 'nobody has that subnet');
+
+    await agent.stop('SIGTERM');
+    assert.match(agent.output, /flannel0: tx_packets [1-9]\d*, .*rx_packets [1-9]/);
+    assert.match(cluster.host('west').ip('link show flannel0'), /mtu 1472/, 'the device stays');
+  });
+
+  it('etcd: nodes find each other, and forward on without it, also after a restart', {
+    ...options,
+    skip: options.skip || lacking('etcd'),
+  }, async (t) => {
+    const cluster = new Cluster(t);
+    const etcd = await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
+    let east = await cluster.agent(EAST);
+    await cluster.agent(WEST);
+    await cluster.addPod(EAST, 'east-pod');
+    const westPod = await cluster.addPod(WEST, 'west-pod');
+    await reaches(cluster.host('east-pod'), westPod);
+
+    const [subnetEnv, mac] = [readFileSync(cluster.subnetFile(EAST), 'utf8'), cluster.host('east').mac('flannel.1')];
+    await etcd.stop('SIGKILL');
+    await east.stop('SIGKILL');
+    east = await cluster.agent(EAST, [], /goes on with what was known before, 1 peers/);
+    await east.waitFor(/flannel\.1 is up/, 10_000);
+    await reaches(cluster.host('east-pod'), westPod);
+
+    // Back, it finds its lease: the same subnet, the same MAC.
+    await cluster.etcd({ Network: '10.244.0.0/16', Backend: { Type: 'vxlan' } });
+    await east.waitFor(/uvxlan: ready: /, 20_000);
+    assert.equal(readFileSync(cluster.subnetFile(EAST), 'utf8'), subnetEnv.replace('IPMASQ=true', 'IPMASQ=false'));
+    assert.equal(cluster.host('east').mac('flannel.1'), mac);
+    await reaches(cluster.host('east-pod'), westPod);
+
+    // Its NIC gets another address: the other node hears of it, and the node stays what it was.
+    const host = cluster.host('east');
+    host.ip('addr flush dev eth0');
+    host.ip('addr add 192.0.2.7/24 dev eth0');
+    host.ip('route add default via 192.0.2.254');
+    await east.waitFor(/public IP is 192\.0\.2\.7 now/, 10_000);
+    await eventually('the other node knows', async () => {
+      const { stdout } = await uvxlan(cluster.host('west'), 'fdb show');
+      return stdout.includes(`${mac} dev flannel.1 dst 192.0.2.7 `) && !stdout.includes('192.0.2.1 ');
+    });
+    await reaches(cluster.host('east-pod'), westPod);
+    assert.equal(host.mac('flannel.1'), mac);
+  });
+
+  it('dual stack: a device for each family, each with its MTU', options, async (t) => {
+    const network = Network.build(t, {
+      hosts: { left: {}, right: {} },
+      links: [['left eth0 192.0.2.1/24 2001:db8::1/64', 'right eth0 192.0.2.2/24 2001:db8::2/64']],
+    });
+    const cluster = join(network.directory, 'cluster.yaml');
+    const text = `network: 10.244.0.0/16
 ipv6Network: fd00:10::/48
 enableIPv6: true
 backend: { type: vxlan }
@@ -446,28 +453,29 @@ nodes:
   - { name: left, public-ip: 192.0.2.1, subnet: 10.244.1.0/24, public-ipv6: "2001:db8::1", ipv6-subnet: "fd00:10:0:1::/64" }
   - { name: right, public-ip: 192.0.2.2, subnet: 10.244.2.0/24, public-ipv6: "2001:db8::2", ipv6-subnet: "fd00:10:0:2::/64" }
 `;
-  writeFileSync(cluster, text);
-  const [left] = await Promise.all(
-    ['left', 'right'].map(async (name) => {
-      const files = ['--config', cluster, '--node-name', name, '--subnet-file', join(network.directory, name)];
-      const agent = network
-        .host(name)
-        .spawn([process.execPath, MAIN, 'flannel', '--iface', 'eth0', '--ip-masq', ...files]);
-      await agent.waitFor(/uvxlan: ready: /, 20_000);
-      return network.host(name);
-    }),
-  );
-  await reaches(left!, '10.244.2.0');
-  await reaches(left!, 'fd00:10:0:2::');
-  const mtu = (device: string) => left!.ipJson<{ mtu: number }[]>(`link show ${device}`)[0]!.mtu;
-  assert.deepEqual([mtu('flannel.1'), mtu('flannel-v6.1')], [1450, 1430]);
-  assert.match(
-    readFileSync(join(network.directory, 'left'), 'utf8'),
-    /FLANNEL_IPV6_SUBNET=fd00:10:0:1::1\/64\nFLANNEL_MTU=1430\n/,
-  );
-  assert.match(left!.exec('ip6tables -t nat -S FLANNEL-POSTRTG'), /-s fd00:10::\/48 ! -d ff00::\/8 .*MASQUERADE/);
-  left!.ip('-6 route del fd00:10:0:2::/64');
-  left!.ip('neigh del fd00:10:0:2:: dev flannel-v6.1');
-  await eventually('both are back', () => /fd00:10:0:2::\/64/.test(left!.ip('-6 route')), 5_000);
-  await reaches(left!, 'fd00:10:0:2::');
+    writeFileSync(cluster, text);
+    const [left] = await Promise.all(
+      ['left', 'right'].map(async (name) => {
+        const files = ['--config', cluster, '--node-name', name, '--subnet-file', join(network.directory, name)];
+        const agent = network
+          .host(name)
+          .spawn([process.execPath, MAIN, 'flannel', '--iface', 'eth0', '--ip-masq', ...files]);
+        await agent.waitFor(/uvxlan: ready: /, 20_000);
+        return network.host(name);
+      }),
+    );
+    await reaches(left!, '10.244.2.0');
+    await reaches(left!, 'fd00:10:0:2::');
+    const mtu = (device: string) => left!.ipJson<{ mtu: number }[]>(`link show ${device}`)[0]!.mtu;
+    assert.deepEqual([mtu('flannel.1'), mtu('flannel-v6.1')], [1450, 1430]);
+    assert.match(
+      readFileSync(join(network.directory, 'left'), 'utf8'),
+      /FLANNEL_IPV6_SUBNET=fd00:10:0:1::1\/64\nFLANNEL_MTU=1430\n/,
+    );
+    assert.match(left!.exec('ip6tables -t nat -S FLANNEL-POSTRTG'), /-s fd00:10::\/48 ! -d ff00::\/8 .*MASQUERADE/);
+    left!.ip('-6 route del fd00:10:0:2::/64');
+    left!.ip('neigh del fd00:10:0:2:: dev flannel-v6.1');
+    await eventually('both are back', () => /fd00:10:0:2::\/64/.test(left!.ip('-6 route')), 5_000);
+    await reaches(left!, 'fd00:10:0:2::');
+  });
 });
