@@ -40,16 +40,18 @@ test('bash completes commands, their words and their options', () => {
   assert.ok(complete('uvxlan', '-j', 'fdb', 'app').includes('append'));
 });
 
-test('the other shells name every command', () => {
+test("the other shells name every command, and the agent's flags", () => {
   for (const shell of ['zsh', 'fish']) {
     const script = completion(shell);
     for (const name of Object.keys(COMMANDS)) assert.match(script, new RegExp(`\\b${name}\\b`), `${shell}: ${name}`);
+    for (const flag of Object.keys(FLAGS)) assert.match(script, new RegExp(`\\b${flag}\\b`), `${shell}: ${flag}`);
   }
 });
 
 test('the manual page has every command, and man takes it without a warning', { skip: lacks('groff') }, () => {
   const page = completion('man');
   for (const name of Object.keys(COMMANDS)) assert.ok(page.includes(`.SH "${name.toUpperCase()}"`), name);
+  for (const flag of Object.keys(FLAGS)) assert.ok(page.replaceAll('\\-', '-').includes(`--${flag}`), flag);
   const { stderr, stdout } = spawnSync('groff', ['-man', '-ww', '-Tascii', '-P-cbou', '-rLL=130n'], {
     input: page,
     encoding: 'utf8',
