@@ -1,7 +1,6 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 
-import { rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { clear, total } from '../dataplane/counters.ts';
 import { MAX_DEVICES } from '../dataplane/device.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
@@ -11,9 +10,8 @@ import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
 import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { Prefix } from '../wire/prefix.ts';
-import { type Api, runCommand, startApi } from './api.ts';
+import { type Api, startApi } from './api.ts';
 import type { CaptureRequest } from './capture/capture.ts';
-import { captureStream } from './capture/chunks.ts';
 import { cleanUp } from './cleanup.ts';
 import { findPlace, type Place, VxlanDevice } from './device.ts';
 import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
@@ -24,11 +22,9 @@ import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
 import { Host, type Link } from './host.ts';
-import type { Log } from './log.ts';
 import { lowestFree } from './lowest-free.ts';
 import type { MdbArguments } from './mdb-words.ts';
 import type { ProcessMeter } from './metrics/process.ts';
-import type { MetricsServer } from './metrics/server.ts';
 import { takeMiss } from './misses.ts';
 import type { NeighArguments, NeighCommand, NeighFilter, NeighRecord } from './neigh-words.ts';
 import { NeighbourFollower } from './neighbour-follower.ts';
@@ -52,28 +48,21 @@ import {
   readyLine,
   type SampleRecord,
   type StatsRecord,
-  socketPath,
   type ThreadRecord,
   VERSION,
 } from './protocol.ts';
+import { Serving, type ServingOptions } from './serving.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
 import type { TrafficRequest, TrafficSample } from './traffic/sample.ts';
 import { UplinkSet } from './uplink-set.ts';
 import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
-import type { Node } from './web/nodes.ts';
-import type { Web } from './web/server.ts';
 import { deviceProblems } from './words.ts';
 
-export interface DaemonOptions {
+export interface DaemonOptions extends ServingOptions {
   readonly devices: readonly DeviceConfig[];
   /** Capabilities of the kernel to do without, as `--without` names them. */
   readonly without: readonly string[];
-  readonly log: Log;
-  /** Where to serve the page, if at all. */
-  readonly web?: { readonly address: string; readonly port: number } | undefined;
-  /** Where Prometheus finds its metrics, and how many VTEPs get a series of their own; undefined: nowhere. */
-  readonly metrics?: { readonly address: string; readonly port: number; readonly peers?: number } | undefined;
   /** What earlier daemons have pinned stays until releasePins(): devices and their entries come later. */
   readonly keepsPins?: boolean;
 }
@@ -123,9 +112,7 @@ export class Daemon implements DaemonHandlers {
   #followTimer: NodeJS.Timeout | undefined;
   #api: Api | undefined;
   #watch: Watch | undefined;
-  #web: Web | undefined;
-  #tokenFile: string | undefined;
-  #metrics: MetricsServer | undefined;
+  readonly #serving: Serving;
   #meter: ProcessMeter | undefined;
   #starting: Promise<void> | undefined;
   /** Changes of devices and uplinks run one after the other. */
@@ -135,6 +122,7 @@ export class Daemon implements DaemonHandlers {
 
   constructor(options: DaemonOptions) {
     this.#options = options;
+    this.#serving = new Serving(this, options);
     this.#neighbourFollower = new NeighbourFollower(this.#neighbours, () => this.#devices.values(), options.log);
     const asked = options.devices.map((device) => device.workers ?? 0);
     this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
@@ -148,7 +136,11 @@ export class Daemon implements DaemonHandlers {
   async #start(): Promise<void> {
     const { devices, without, log } = this.#options;
     this.#api = await startApi(this);
-    await this.#serveMetrics();
+    // From the start on, so that what waits for the daemon hears why it is not ready yet.
+    await this.#serving.metrics(() => [
+      ...(this.#ready ? [] : ['the daemon is starting']),
+      ...Array.from(this.#troubles, ([name, trouble]) => `${name}: ${trouble}`),
+    ]);
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
     this.#capabilities = probeCapabilities(without);
     this.#forwarding = new Forwarding(this.#host, log, this.#events, () => this.#uplinks.remotesChanged());
@@ -191,7 +183,7 @@ export class Daemon implements DaemonHandlers {
     // What an earlier daemon has pinned goes on until this one knows as much.
     if (!this.#options.keepsPins) for (const directory of pinDirectories(devices)) removePins(directory);
     this.#ready = true;
-    await this.#serveWeb();
+    await this.#serving.page();
     for (const link of await this.linkShow(null)) log(readyLine(link), { device: link.ifname });
   }
 
@@ -206,9 +198,7 @@ export class Daemon implements DaemonHandlers {
     await this.#queue;
     const failures: string[] = [];
     for (const step of [
-      () => this.#web?.close(),
-      () => this.#tokenFile && rmSync(this.#tokenFile, { force: true }),
-      () => this.#metrics?.close(),
+      () => this.#serving.close(),
       () => this.#meter?.stop(),
       () => this.#watch?.stop(),
       () => this.#dropEvents.stop(),
@@ -230,50 +220,6 @@ export class Daemon implements DaemonHandlers {
       }
     }
     if (failures.length > 0) throw new Error(`not everything could be taken away: ${failures.join('; ')}`);
-  }
-
-  async #serveWeb(): Promise<void> {
-    const { web, log } = this.#options;
-    if (!web) return;
-    const node: Node = {
-      name: hostname(),
-      ask: async <T>(command: string, args?: unknown) => (await runCommand(this, command, args ?? {})) as T,
-      capture: (request) => captureStream(this, request),
-    };
-    // Only who wants a page pays for what it takes.
-    const { startWeb } = await import('./web/server.ts');
-    this.#web = await startWeb({ ...web, nodes: [node], token: process.env.UVXLAN_WEB_TOKEN });
-    const url = new URL(this.#web.url);
-    const token = url.searchParams.get('token');
-    url.search = '';
-    if (token === null) log(`the page is at ${url}`);
-    else if (process.env.UVXLAN_WEB_TOKEN) log(`the page is at ${url}?token=..., that of UVXLAN_WEB_TOKEN`);
-    else log(`the page is at ${url}?token=..., that of ${this.#keepToken(token)}`);
-  }
-
-  /** Logs go to where a secret must not: it is in a file that only root can read, as long as the daemon runs. Returns its path. */
-  #keepToken(token: string): string {
-    const path = socketPath().replace(/sock$/, 'token');
-    rmSync(path, { force: true }); // of a daemon that was killed
-    writeFileSync(path, `${token}\n`, { mode: 0o600, flag: 'wx' });
-    this.#tokenFile = path;
-    return path;
-  }
-
-  /** From the start on, so that what waits for the daemon hears why it is not ready yet. */
-  async #serveMetrics(): Promise<void> {
-    const { metrics, log } = this.#options;
-    if (!metrics) return;
-    const { startMetrics } = await import('./metrics/server.ts');
-    this.#metrics = await startMetrics(metrics.address, metrics.port, {
-      ...{ name: 'uvxlan', option: `--metrics ${metrics.address}:${metrics.port}` },
-      metrics: () => this.metrics(),
-      problems: () => [
-        ...(this.#ready ? [] : ['the daemon is starting']),
-        ...Array.from(this.#troubles, ([name, trouble]) => `${name}: ${trouble}`),
-      ],
-    });
-    log(`metrics are at ${this.#metrics.url}`);
   }
 
   /** For Prometheus. */
