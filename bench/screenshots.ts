@@ -23,7 +23,8 @@ import { launchBrowser } from '../test/net/page-browser.ts';
 const DIRECTORY = fileURLToPath(new URL('../../docs/images', import.meta.url));
 /** Seconds of traffic before the first picture: the charts show something then. */
 const SECONDS = 25;
-const SIZE = { width: 1200, height: 800 };
+/** Pictures stay below 150 kB each. */
+const SIZE = { width: 1200, height: 740 };
 
 async function take(directory: string): Promise<void> {
   mkdirSync(directory, { recursive: true });
