@@ -19,19 +19,28 @@ export interface FdbHistory {
   readonly history: readonly FdbHistoryChange[];
 }
 
-/** Changes of a MAC, and MACs: at most some megabytes. */
+interface History {
+  changes: number;
+  readonly last: FdbHistoryChange[];
+}
+
+/** Changes of a MAC, and MACs of a generation, of which there are two: at most some megabytes. */
 const MOST_CHANGES = 8;
-const MOST_MACS = 8192;
+const GENERATION = 8192;
 
 export class FdbHistories {
-  /** By device and MAC, the one that has changed last behind all others. */
-  readonly #histories = new Map<string, { changes: number; readonly last: FdbHistoryChange[] }>();
+  /**
+   * By device and MAC. Those that change are young; when there are too many of them they are old, and the old ones are forgotten. To forget
+   * the oldest one by one takes ten times as long: a Map's first key is behind all that were deleted.
+   */
+  #young = new Map<string, History>();
+  #old = new Map<string, History>();
 
   note(device: number, event: FdbChange, { mac, dst, nhid }: FdbRecord, from: string | undefined, time: number): void {
     const key = `${device} ${mac}`;
-    const history = this.#histories.get(key) ?? { changes: 0, last: [] };
-    this.#histories.delete(key);
-    this.#histories.set(key, history);
+    const known = this.#young.get(key);
+    const history = known ?? this.#old.get(key) ?? { changes: 0, last: [] };
+    if (!known) this.#add(key, history);
     history.changes++;
     history.last.push({
       ...{ time, event },
@@ -40,17 +49,27 @@ export class FdbHistories {
       ...(from === undefined ? {} : { from }),
     });
     if (history.last.length > MOST_CHANGES) history.last.shift();
-    if (this.#histories.size > MOST_MACS) this.#histories.delete(this.#histories.keys().next().value!);
   }
 
   of(device: number, mac: string): FdbHistory {
-    const { changes, last } = this.#histories.get(`${device} ${mac}`) ?? { changes: 0, last: [] };
+    const key = `${device} ${mac}`;
+    const { changes, last } = this.#young.get(key) ?? this.#old.get(key) ?? { changes: 0, last: [] };
     return { changes, history: last.toReversed() };
   }
 
   /** Another device may get the number. */
   forget(device: number): void {
-    for (const key of this.#histories.keys()) if (key.startsWith(`${device} `)) this.#histories.delete(key);
+    for (const histories of [this.#young, this.#old]) {
+      for (const key of histories.keys()) if (key.startsWith(`${device} `)) histories.delete(key);
+    }
+  }
+
+  #add(key: string, history: History): void {
+    if (this.#young.size >= GENERATION) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, history);
   }
 }
 
