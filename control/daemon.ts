@@ -1,28 +1,26 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 
 import { availableParallelism } from 'node:os';
-import { clear, total } from '../dataplane/counters.ts';
-import { MAX_DEVICES } from '../dataplane/device.ts';
+import { total } from '../dataplane/counters.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
 import { type Capabilities, probeCapabilities } from '../system/capabilities.ts';
-import { familyOf, macHigh, macLow } from '../wire/address.ts';
 import type { Prefix } from '../wire/prefix.ts';
 import { type Api, startApi } from './api.ts';
 import type { CaptureRequest } from './capture/capture.ts';
 import { cleanUp } from './cleanup.ts';
-import { findPlace, type Place, VxlanDevice } from './device.ts';
-import { defaultDestination, optionWords, outerOptions } from './device-options.ts';
+import type { VxlanDevice } from './device.ts';
+import { DeviceSet } from './device-set.ts';
 import { DropEvents } from './drop-events.ts';
 import { type EventGroup, type EventListener, Events } from './events.ts';
 import type { FdbHistory } from './fdb-history.ts';
 import type { FdbSelection } from './fdb-selection.ts';
 import type { DeviceConfig } from './fields.ts';
 import { Forwarding } from './forwarding.ts';
-import { Host, type Link } from './host.ts';
-import { lowestFree } from './lowest-free.ts';
+import { Host } from './host.ts';
+import { HostFollower } from './host-follower.ts';
 import type { MdbArguments } from './mdb-words.ts';
 import type { ProcessMeter } from './metrics/process.ts';
 import { takeMiss } from './misses.ts';
@@ -55,9 +53,7 @@ import { Serving, type ServingOptions } from './serving.ts';
 import { deviceStats, uplinkStats } from './stats.ts';
 import type { TrafficRequest, TrafficSample } from './traffic/sample.ts';
 import { UplinkSet } from './uplink-set.ts';
-import type { Uplink, UplinkWish } from './uplinks.ts';
 import { Watch } from './watch.ts';
-import { deviceProblems } from './words.ts';
 
 export interface DaemonOptions extends ServingOptions {
   readonly devices: readonly DeviceConfig[];
@@ -70,8 +66,6 @@ export interface DaemonOptions extends ServingOptions {
 const MAX_DEFAULT_WORKERS = 4;
 /** VTEPs with a series of their own, when nobody says how many. */
 const METRICS_PEERS = 100;
-/** From a change of the host that could not be followed to the next attempt. */
-const FOLLOW_MILLISECONDS = 1_000;
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /** Runs the daemon until a signal ends it; returns the exit status. Throws when it cannot start, and leaves nothing behind then. */
@@ -107,9 +101,8 @@ export class Daemon implements DaemonHandlers {
   #offload!: Offload;
   #pool!: WorkerPool;
   #uplinks!: UplinkSet;
-  /** What could not be followed last, by name: said once. */
-  #troubles = new Map<string, string>();
-  #followTimer: NodeJS.Timeout | undefined;
+  #set!: DeviceSet;
+  #follower: HostFollower | undefined;
   #api: Api | undefined;
   #watch: Watch | undefined;
   readonly #serving: Serving;
@@ -139,7 +132,7 @@ export class Daemon implements DaemonHandlers {
     // From the start on, so that what waits for the daemon hears why it is not ready yet.
     await this.#serving.metrics(() => [
       ...(this.#ready ? [] : ['the daemon is starting']),
-      ...Array.from(this.#troubles, ([name, trouble]) => `${name}: ${trouble}`),
+      ...(this.#follower?.troubles ?? []),
     ]);
     for (const removed of await cleanUp(this.#host)) log(`removed ${removed}, left behind by an earlier run`);
     this.#capabilities = probeCapabilities(without);
@@ -155,7 +148,7 @@ export class Daemon implements DaemonHandlers {
           worker,
         }),
       onReport: (words, record) => this.#takeReport(words, record),
-      onGone: (index) => void this.#inTurn(() => this.#dropDeleted(index)).catch(() => {}),
+      onGone: (index) => void this.#inTurn(() => this.#set.dropDeleted(index)).catch(() => {}),
     });
     this.#observation = new Observation({
       ...{ devices: this.#devices, workers: this.#workers, capabilities: this.#capabilities },
@@ -169,15 +162,26 @@ export class Daemon implements DaemonHandlers {
       log,
       devices: () => [...this.#devices.values()],
       remotes: (device) => this.#forwarding.remotes(device),
-      replace: (device, uplink) => this.#changeUplink(device, uplink),
+      replace: (device, uplink) => this.#set.changeUplink(device, uplink),
       inTurn: (change) => this.#inTurn(change),
     });
-    for (const config of devices) await this.#inTurn(() => this.#createDevice(config));
+    const parts = {
+      ...{ devices: this.#devices, host: this.#host, pool: this.#pool, log, uplinks: this.#uplinks },
+      ...{ forwarding: this.#forwarding, offload: this.#offload },
+    };
+    this.#set = new DeviceSet({
+      ...{ ...parts, capabilities: this.#capabilities, neighbours: this.#neighbours },
+      onOptions: () => this.#neighbourFollower.changed(),
+    });
+    const follow = (): void => void this.#inTurn(() => follower.follow()).catch(() => {});
+    const follower = new HostFollower({ ...parts, set: this.#set, again: follow });
+    this.#follower = follower;
+    for (const config of devices) await this.#inTurn(() => this.#set.create(config));
     await this.#forwarding.settled();
     if (this.#stopping) return;
     this.#watch = new Watch(this.#host.iproute.prefix, (changes) => {
       // Routes, and neighbours of the underlay, are the resolver's.
-      if (changes.has('link') || changes.has('address')) this.#follow();
+      if (changes.has('link') || changes.has('address')) follow();
       if (changes.size > 1 || !changes.has('route')) this.#neighbourFollower.changed();
     });
     // What an earlier daemon has pinned goes on until this one knows as much.
@@ -204,7 +208,7 @@ export class Daemon implements DaemonHandlers {
       () => this.#dropEvents.stop(),
       () => this.#neighbourFollower.stop(),
       () => this.#uplinks?.stopWatching(),
-      () => clearTimeout(this.#followTimer),
+      () => this.#follower?.stop(),
       () => this.#offload?.close(),
       () => this.#observation?.close(),
       () => this.#pool?.stop(),
@@ -270,39 +274,19 @@ export class Daemon implements DaemonHandlers {
     if (config.workers !== null && config.workers !== this.#workers) {
       throw new CommandError(`workers are the daemon's, which has ${this.#workers}: give them to uvxlan up`, 'EINVAL');
     }
-    const device = await this.#inTurn(() => this.#createDevice(config));
+    const device = await this.#inTurn(() => this.#set.create(config));
     const [link] = await this.linkShow(device.name);
     this.#options.log(readyLine(link), { device: link.ifname });
   }
 
   async linkDel(name: string): Promise<void> {
-    await this.#inTurn(() => this.#removeDevice(this.#device(name)));
+    await this.#inTurn(() => this.#set.remove(this.#device(name)));
     this.#options.log(`${name} is removed`, { device: name });
   }
 
   /** Gives a running device other options: those of `changes`. */
   async linkSet(name: string, changes: Partial<DeviceConfig>): Promise<void> {
-    await this.#inTurn(async () => {
-      const device = this.#device(name);
-      const config = { ...device.config, ...changes };
-      refuseTtlChange(name, device.config, changes);
-      for (const { message } of deviceProblems(config)) throw new CommandError(`${name}: ${message}`, 'EINVAL');
-      if ((config.uplink === 'raw') !== (device.config.uplink === 'raw')) {
-        throw new CommandError(
-          `${name}: Cannot change between uplink raw and the others: remove it and add it again`,
-          'EOPNOTSUPP',
-        );
-      }
-      const place = await findPlace(this.#host, config);
-      if (familyOf(place.local) !== familyOf(device.place.local)) {
-        throw new CommandError(
-          `${name}: New address family does not match old one: remove it and add it again`,
-          'EOPNOTSUPP',
-        );
-      }
-      await this.#moveDevice(device, config, place);
-      this.#updateOffload(device);
-    });
+    await this.#inTurn(() => this.#set.change(this.#device(name), changes));
     const [link] = await this.linkShow(name);
     this.#options.log(`${readyLine(link)} (link set)`, { device: name });
   }
@@ -362,7 +346,7 @@ export class Daemon implements DaemonHandlers {
   /** With `vtep-filter strict`, frames of the VTEP have to come from these subnets, at most one a family; none: from anywhere. */
   bindVtep(dev: string, vtep: string, subnets: readonly Prefix[]): void {
     const device = this.#device(dev);
-    if (this.#forwarding.bindVtep(device, vtep, subnets)) this.#updateOffload(device);
+    if (this.#forwarding.bindVtep(device, vtep, subnets)) this.#set.updateOffload(device);
   }
 
   nexthopSet(change: 'add' | 'replace', nexthop: Nexthop): void {
@@ -475,191 +459,10 @@ export class Daemon implements DaemonHandlers {
     };
   }
 
-  async #createDevice(config: DeviceConfig): Promise<VxlanDevice> {
-    this.#refuseTwin(config);
-    const place = await findPlace(this.#host, config);
-    const index = lowestFree(MAX_DEVICES, (candidate) => this.#devices.has(candidate), 'devices');
-    const uplink = await this.#uplinks.acquire(requestOf(config, place));
-    try {
-      const device = await VxlanDevice.create(this.#host, this.#capabilities, index, config, place, uplink);
-      this.#devices.set(index, device);
-      clear(this.#pool.counters, index);
-      this.#pool.setBridged(index, false);
-      this.#pool.setMdb(index, false);
-      this.#tellMac(device);
-      this.#tellOptions(device);
-      this.#forwarding.addDevice(device);
-      this.#neighbours.addDevice(device);
-      await this.#pool.addDevice(device.specs(this.#capabilities));
-      this.#updateOffload(device);
-      this.#uplinks.remotesChanged();
-      return device;
-    } catch (error) {
-      const device = this.#devices.get(index);
-      if (device) await this.#removeDevice(device);
-      else await this.#uplinks.release();
-      throw error;
-    }
-  }
-
-  /** The kernel's rules: one device for a VNI, port and family, and one answer to zero checksums a port (vxlan_vni_in_use, vxlan_find_sock). */
-  #refuseTwin({ name, id, dstport, local, remote, udp6zerocsumrx }: DeviceConfig): void {
-    const family = familyOf(local ?? remote ?? '');
-    for (const { config, place } of this.#devices.values()) {
-      if (config.name === name) throw new CommandError(`${name}: a device of that name exists`, 'EEXIST');
-      if (config.dstport !== dstport || familyOf(place.local) !== family) continue;
-      if (family === 6 && config.udp6zerocsumrx !== udp6zerocsumrx) {
-        const other = `${config.name} has ${config.udp6zerocsumrx ? '' : 'no'}udp6zerocsumrx on port ${dstport}`;
-        throw new CommandError(`${name}: Address already in use: ${other}, a port has one or the other`, 'EADDRINUSE');
-      }
-      if (config.id !== id) continue;
-      throw new CommandError(`${name}: A VXLAN device with the specified VNI already exists: ${config.name}`, 'EEXIST');
-    }
-  }
-
-  async #removeDevice(device: VxlanDevice): Promise<void> {
-    this.#devices.delete(device.index);
-    this.#offload.remove(device);
-    await this.#pool.removeDevice(device.index);
-    this.#forwarding.removeDevice(device);
-    this.#neighbours.removeDevice(device);
-    device.remove();
-    await this.#uplinks.release();
-  }
-
-  /** Gives a device another configuration or place; traffic goes on, over another uplink if these need one. */
-  async #moveDevice(device: VxlanDevice, config: DeviceConfig, place: Place): Promise<void> {
-    const uplink = await this.#uplinks.acquire(requestOf(config, place));
-    const moved = uplink !== device.uplink;
-    const remote = defaultDestination(device.config);
-    device.config = config;
-    device.place = place;
-    this.#tellOptions(device);
-    if (moved) await this.#changeUplink(device, uplink, remote);
-    else this.#forwarding.moveDevice(device, remote);
-    this.#uplinks.remotesChanged();
-    await device.followMtu();
-    this.#offload.update(device);
-    if (moved) await this.#uplinks.release();
-  }
-
-  /** Traffic goes over another uplink from now on; the old one is the caller's to close. `remote` is the one until now. */
-  async #changeUplink(device: VxlanDevice, uplink: Uplink, remote = defaultDestination(device.config)): Promise<void> {
-    device.uplink = uplink;
-    await this.#pool.addDevice(device.specs(this.#capabilities));
-    this.#forwarding.moveDevice(device, remote);
-    this.#offload.update(device);
-  }
-
-  /** Throws a CommandError where the device asks for more than there is. */
-  #updateOffload(device: VxlanDevice): void {
-    const { send, receive } = this.#offload.update(device);
-    const obstacle = send ?? receive;
-    if (device.config.offload !== 'require' || obstacle === undefined) return;
-    throw new CommandError(`${device.name}: offload require: ${obstacle}`, 'EOPNOTSUPP');
-  }
-
-  /** Something on the host has changed: devices and uplinks take over what concerns them. */
-  async #followHost(): Promise<void> {
-    clearTimeout(this.#followTimer);
-    const links = await this.#host.links();
-    const troubles = new Map<string, string>();
-    const attempt = async (name: string, follow: () => Promise<void>): Promise<void> => {
-      try {
-        await follow();
-      } catch (error) {
-        const { message } = error as Error;
-        if (this.#troubles.get(name) !== message)
-          this.#options.log(`${name}: ${message}`, { level: 'warn', device: name });
-        troubles.set(name, message);
-      }
-    };
-    for (const device of [...this.#devices.values()])
-      await attempt(device.name, () => this.#followDevice(device, links));
-    for (const { name, follow } of this.#uplinks.follow(links)) await attempt(name, follow);
-    this.#troubles = troubles;
-    if (troubles.size > 0) this.#followTimer = setTimeout(() => this.#follow(), FOLLOW_MILLISECONDS).unref();
-  }
-
-  #follow(): void {
-    this.#inTurn(() => this.#followHost()).catch(() => {});
-  }
-
-  async #followDevice(device: VxlanDevice, links: readonly Link[]): Promise<void> {
-    if (!device.mac()) return this.#dropDeleted(device.index);
-    const renamed = device.followName();
-    this.#tellMac(device);
-    this.#followFlags(device, links);
-    await this.#tellBridge(device, links);
-    const { config, place } = device;
-    const nic = place.nic && findNic(place.nic, links);
-    if (place.nic && !nic) return; // gone: until it comes back the next hops are unresolved, and say so
-    const isNew = nic?.ifindex !== place.nic?.ifindex;
-    if (nic && isNew)
-      this.#options.log(`${device.name}: ${nic.name} is there again`, { device: device.name, nic: nic.name });
-    const local = await this.#followLocal(device);
-    const changed = isNew || nic?.name !== place.nic?.name || nic?.mtu !== place.nic?.mtu || local !== place.local;
-    if (changed || renamed) await this.#moveDevice(device, { ...config, dev: nic?.name ?? null }, { nic, local });
-    else this.#offload.update(device); // another MAC, or another namespace
-  }
-
-  #followFlags(device: VxlanDevice, links: readonly Link[]): void {
-    const link = links.find(({ name }) => name === device.name);
-    if (!link) return; // in another namespace it is not to be seen
-    if (device.isUp && !link.up) this.#forwarding.down(device);
-    device.isUp = link.up;
-    if (device.noArp === link.noarp) return;
-    device.noArp = link.noarp;
-    this.#tellOptions(device);
-  }
-
-  /** A VTEP address that nobody gave is the host's to change. */
-  async #followLocal({ config, place }: VxlanDevice): Promise<string> {
-    if (config.local !== null) return place.local;
-    const addresses = await this.#host.addresses();
-    if (addresses.some(({ address }) => address === place.local)) return place.local;
-    // It may come back, or another come.
-    return findPlace(this.#host, config).then(
-      ({ local }) => local,
-      () => place.local,
-    );
-  }
-
-  /** The workers drop frames that come back with the device's own MAC, which `ip link set` may change. */
-  #tellMac(device: VxlanDevice): void {
-    const mac = device.mac();
-    if (mac) this.#pool.setMac(device.index, macHigh(mac, 0), macLow(mac, 0));
-  }
-
-  #tellOptions({ index, config, place, noArp }: VxlanDevice): void {
-    this.#pool.setOptions(index, optionWords(config, this.#forwarding.defaultTtl(place.local), noArp));
-    this.#neighbourFollower.changed();
-  }
-
-  /** A bridge's port tells senders of what does not fit, where a host's own device leaves it to be fragmented. */
-  async #tellBridge(device: VxlanDevice, links: readonly Link[]): Promise<void> {
-    const master = links.find(({ name }) => name === device.name)?.master;
-    if (master === device.master) return;
-    const kind = master === undefined ? undefined : (await this.#host.link(master))?.kind;
-    device.master = master;
-    this.#pool.setBridged(device.index, kind === 'bridge' || kind === 'openvswitch');
-  }
-
   #takeReport(words: Int32Array, record: number): void {
     if (this.#forwarding.learning.take(words, record)) return;
     const device = this.#devices.get(words[record + REPORT_DEVICE]);
     if (device) takeMiss(this.#events, device.name, words, record); // else it was removed meanwhile
-  }
-
-  /** Somebody has deleted the TAP, as one deletes a kernel device: `ip link del`. */
-  async #dropDeleted(index: number): Promise<void> {
-    const device = this.#devices.get(index);
-    if (!device || device.mac()) return;
-    await this.#removeDevice(device);
-    this.#options.log(`${device.name} was deleted by somebody (ip link del): it carries no traffic any more`, {
-      level: 'warn',
-      device: device.name,
-    });
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {
@@ -680,24 +483,6 @@ export class Daemon implements DaemonHandlers {
     for (const device of this.#devices.values()) if (device.name === name) return device;
     throw noSuchDevice(name);
   }
-}
-
-/** The NIC as it is now: one that was renamed keeps its number, one that was made anew has the name. */
-function findNic(nic: Link, links: readonly Link[]): Link | undefined {
-  return links.find(({ ifindex }) => ifindex === nic.ifindex) ?? links.find(({ name }) => name === nic.name);
-}
-
-/** The kernel's rule (vxlan_nl2conf): a TTL that is inherited stays so. */
-function refuseTtlChange(name: string, { ttl }: DeviceConfig, changes: Partial<DeviceConfig>): void {
-  if (changes.ttl === undefined || (ttl === 'inherit') === (changes.ttl === 'inherit')) return;
-  throw new CommandError(`${name}: cannot change TTL_INHERIT flag: remove the device and add it again`, 'EOPNOTSUPP');
-}
-
-function requestOf(config: DeviceConfig, { nic, local }: Place): UplinkWish {
-  const { uplink: choice, dstport: port, srcport: sourcePorts, remote, group, fdb } = config;
-  // Policies of the host may concern these VTEPs only, and hold from the first packet on.
-  const remotes = [remote, ...fdb.map(({ dst }) => dst)].filter((address) => address !== null);
-  return { choice, nic, local, port, sourcePorts, group, ...outerOptions(config, familyOf(local)), remotes };
 }
 
 /** The part of `link show` that tells what is offloaded. */
