@@ -6,6 +6,9 @@ import { type HostRules, judged, type Policy, policyKey, readRules, type Tunnel 
 const DEBOUNCE = 100;
 /** Milliseconds between readings without an event: nothing tells of changes to legacy iptables and ipsets. */
 const PERIOD = 30_000;
+/** But after so many times as long as a reading takes, at most LONGEST: each is ten processes, which cost most where this one is large. */
+const REST = 500;
+const LONGEST = 120_000;
 /** Of the time, no more than one part in so many goes into reading rules, however often they change. */
 const SHARE = 5;
 
@@ -116,7 +119,8 @@ export class PolicyWatch {
       this.#reading = false;
       const end = performance.now();
       this.#notBefore = end + (end - start) * (SHARE - 1);
-      this.#readIn(this.#options.period ?? PERIOD);
+      const rest = Math.min(REST * (end - start), LONGEST);
+      this.#readIn(this.#options.period ?? Math.max(PERIOD, rest));
     }
   }
 

@@ -46,6 +46,7 @@ export class KubernetesSource implements Source {
   readonly #annotations: NodeAnnotations;
   readonly #feed: Feed;
   readonly #stop = new AbortController();
+  readonly #onConf = () => this.#compareConf();
   #conf: NetConf | undefined;
   #node: string | undefined;
   #registration: NodeRegistration | undefined;
@@ -88,7 +89,7 @@ export class KubernetesSource implements Source {
     for (const note of notes) log(note, { level: 'warn' });
     this.#conf = conf;
     // A ConfigMap's files change while the pod runs.
-    watchFile(netConfPath, { interval: CONF_PERIOD, persistent: false }, () => this.#compareConf());
+    watchFile(netConfPath, { interval: CONF_PERIOD, persistent: false }, this.#onConf);
     return conf;
   }
 
@@ -128,7 +129,7 @@ export class KubernetesSource implements Source {
 
   async stop(): Promise<void> {
     this.#feed.close();
-    unwatchFile(this.#options.netConfPath);
+    unwatchFile(this.#options.netConfPath, this.#onConf);
     this.#stop.abort(new StoppedError());
     await this.#running;
     this.#client.close();
