@@ -2,8 +2,8 @@
  * What a worker would do with a frame: a worker of its own, over the tables of the running ones, between two ports that lead nowhere. Only the
  * tables are shared, so nothing is sent, counted, learned or reported.
  */
-import { VNET_PLAIN } from '../system/vnet.ts';
-import { allocateCounters, COUNTERS } from './counters.ts';
+import { VNET_PLAIN, VNET_TUNNEL } from '../system/vnet.ts';
+import { allocateCounters, block, COUNTERS, FIRST_UPLINK_SCOPE } from './counters.ts';
 import { sharePacketMemory } from './memory.ts';
 import {
   allocateRing,
@@ -18,12 +18,15 @@ import {
 } from './record/ring.ts';
 import { allocateReports } from './reports.ts';
 import type { DeviceSpec, Shared, UplinkSpec } from './task.ts';
+import { FrameUplink, takeUplinkArena } from './uplink/frame.ts';
 import { MemoryPort } from './uplink/memory.ts';
 import { Worker } from './worker.ts';
 
 export interface DryRun {
   /** Outer frames that it would send, as they are given to the uplink. */
   readonly sent: readonly Uint8Array[];
+  /** What it would leave to the host's stack, whole and with what is known of the outer headers: the stack writes them anew. */
+  readonly viaHost: readonly Uint8Array[];
   /** Frames that it would give back to the device: ARP and ND answers, say. */
   readonly answered: readonly Uint8Array[];
   /** The next hop that it went to, the first of several; 0 when it went nowhere. */
@@ -37,10 +40,11 @@ export interface DryRun {
 const RING = 1 << 20;
 
 export function dryRun(tables: Shared, uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
+  const counters = allocateCounters(1);
   const worker = new Worker(0, {
     ...tables,
     packets: sharePacketMemory(1),
-    counters: allocateCounters(1),
+    counters,
     reports: allocateReports(1),
     control: new SharedArrayBuffer(64),
   });
@@ -48,17 +52,38 @@ export function dryRun(tables: Shared, uplink: UplinkSpec, device: DeviceSpec, f
   const tap = new MemoryPort(worker.memory);
   MemoryPort.link(network, new MemoryPort(worker.memory));
   MemoryPort.link(tap, new MemoryPort(worker.memory));
-  worker.addFrameUplink(uplink, network);
+  const viaHost: Uint8Array[] = [];
+  worker.addFrameUplink(uplink, network, hostPath(worker, uplink, tables, counters, viaHost));
   worker.addDevice(device, tap);
   const ring = allocateRing(RING);
   const spec = { id: 0, ring, device: -1, vni: -1, filter: '', outerFilter: '', snapLength: RING };
   worker.listen(spec);
   tap.push(Buffer.concat([new Uint8Array(VNET_PLAIN), frame]));
   worker.turn();
-  return resultOf(new RingReader(ring));
+  return { ...resultOf(new RingReader(ring)), viaHost };
 }
 
-function resultOf(reader: RingReader): DryRun {
+/** In the place of the sockets of a redirect uplink: what they would be given is put into `taken`. */
+function hostPath(
+  { memory, sum }: Worker,
+  { index, port, sourcePorts, zeroChecksum6, offloads }: UplinkSpec,
+  tables: Shared,
+  counters: SharedArrayBuffer,
+  taken: Uint8Array[],
+): FrameUplink {
+  const end = new MemoryPort(memory);
+  MemoryPort.link(end, new MemoryPort(memory), (packet) => {
+    taken.push(packet.subarray(VNET_TUNNEL));
+    return [];
+  });
+  const options = {
+    ...{ isHostPath: true, offloads: { ...offloads, tunnelGso: false }, port, sourcePorts, zeroChecksum6 },
+    ...{ scope: block(0, FIRST_UPLINK_SCOPE + index), arena: takeUplinkArena(memory) },
+  };
+  return new FrameUplink(end, memory, sum, new Float64Array(counters), new Int32Array(tables.nextHops), options);
+}
+
+function resultOf(reader: RingReader): Omit<DryRun, 'viaHost'> {
   const { words } = reader;
   const sent: Uint8Array[] = [];
   const answered: Uint8Array[] = [];

@@ -46,6 +46,7 @@ import { FrameUplink, type FrameUplinkOptions, takeUplinkArena } from './uplink/
 import { RawUplink } from './uplink/raw.ts';
 import type { RawPort } from './uplink/raw-port.ts';
 import { ReceiveBuffers, UdpReceiver } from './uplink/receiver.ts';
+import type { Sender } from './uplink/sender.ts';
 import { UdpUplink } from './uplink/udp.ts';
 import type { Uplink } from './uplink/uplink.ts';
 
@@ -150,7 +151,7 @@ export class Worker {
   }
 
   /** Adds an uplink of whole frames over any port: the redirect uplink's TAP, or an in-memory link. */
-  addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: UdpUplink, slow?: UdpReceiver): void {
+  addFrameUplink(spec: UplinkSpec, port: Port, viaHost?: Sender, slow?: UdpReceiver): void {
     const options = this.#frameOptions(spec, spec.kind !== 'redirect');
     const uplink = new FrameUplink(port, this.memory, this.sum, this.#counters, this.#nextHops, options, viaHost);
     this.#register(spec, uplink, false, slow);

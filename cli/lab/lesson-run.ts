@@ -77,7 +77,7 @@ async function perform({ place, script, fails, expected }: Commands, stage: Stag
 
 /** On a terminal, a line of the reader's; undefined at the end of input. */
 export async function askReader(): Promise<string | undefined> {
-  process.stdout.write('Your answer: ');
+  process.stdout.write('Your answer, a number: ');
   const lines = createInterface({ input: process.stdin });
   const [line] = await Promise.race([once(lines, 'line'), once(lines, 'close')]);
   lines.close();

@@ -56,7 +56,7 @@ export function explanation(
     dev: name,
     frame: hex(frame),
     lookups,
-    packets: run.sent.map(hex),
+    packets: [...run.sent, ...run.viaHost].map(hex),
     answers: run.answered.map(hex),
     origins: first ? originsOf({ device, entry: text, remote: first, path: first.path, hasOwnPorts }) : {},
     verdict: verdictOf(device, run, hops),
@@ -85,10 +85,14 @@ function wayText({ uplink, place }: VxlanDevice, path: Path | undefined, reason:
 
 function verdictOf(device: VxlanDevice, run: DryRun, hops: Found['hops']): string {
   if (run.answered.length > 0) return `not sent: ${device.name} answers it itself (proxy or neigh_suppress)`;
-  const unknown = hops.filter(({ path }) => path === undefined);
-  const isLeft = run.drop === 'tx_unresolved' && device.uplink.kind === 'redirect' && unknown.length > 0;
-  if (isLeft)
-    return `left to the host's stack for ${unknown.map(({ ip }) => ip).join(', ')}; as a packet of the redirect uplink to ${run.sent.length} of ${hops.length}`;
+  if (run.viaHost.length > 0) {
+    const unknown = hops.filter(({ path }) => path === undefined);
+    const why =
+      unknown.length > 0
+        ? `the MAC for ${unknown.map(({ ip }) => ip).join(', ')} is not known, and stands as zeros here`
+        : 'it does not fit the path, and is fragmented';
+    return `left to the host's stack, which writes outer headers with a source port, identification and MACs of its own: ${why}; as a packet of the redirect uplink to ${run.sent.length} of ${hops.length}`;
+  }
   if (run.drop === '')
     return `sent as ${run.sent.length} packet${run.sent.length === 1 ? '' : 's'} to ${hops.map(({ ip }) => ip).join(', ')}`;
   const drop = DROPS.find(({ name }) => name === run.drop);

@@ -182,7 +182,7 @@ async function labState(hosts: readonly Host[]): Promise<Record<string, string>>
 test('on a terminal the reader is asked', { skip: lacking(...REQUIREMENTS), timeout: 60_000 }, async (t) => {
   const lab = new Process(['script', '-qec', `${process.execPath} ${MAIN} lab --lesson 1`, '/dev/null']);
   t.after(() => lab.signal('SIGTERM'));
-  await lab.waitFor(/Your answer: /, 40_000);
+  await lab.waitFor(/Your answer, a number: /, 40_000);
   assert.doesNotMatch(lab.output, /mtu 1450/, 'the answer comes after the question');
   lab.endInput('1450\n');
   assert.equal((await lab.ended(20_000)).status, 0, lab.output);

@@ -45,3 +45,15 @@ test('a dry run tells why a frame would be dropped', () => {
   const drop = (to: number): string => dryRun(rig.shared, UPLINK, DEVICE, frame({ to })).drop;
   assert.deepEqual([drop(9), drop(3)], ['tx_no_remote', 'tx_unresolved']);
 });
+
+test('a dry run shows what it would leave to the host, whole', () => {
+  const { rig } = new Node();
+  rig.entry(0, 5, rig.vtep('192.0.2.5', { mtu: 1400 }));
+  const sent = frame({ to: 5, protocol: 'udp', payload: payload(1400), dontFragment: false });
+  const run = dryRun(rig.shared, UPLINK, DEVICE, sent);
+  assert.deepEqual([run.sent.length, run.drop, run.viaHost.length], [0, '', 1]);
+  // The stack finishes the outer checksum.
+  const [finished] = onWire(packet(run.viaHost[0], { flags: 1, start: 34, offset: 6 }, true), true);
+  const { destination, inner } = decapsulate(finished, PORT);
+  assert.deepEqual([destination, hex(inner)], ['192.0.2.5', hex(sent)]);
+});

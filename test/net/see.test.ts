@@ -223,6 +223,14 @@ async function assertExplains(left: Vtep, right: Vtep, uplink: string): Promise<
 
   const [dropped] = await explain(`from ${left.mac} to ${NO_SUCH_MAC} dev ${device}`);
   assert.match(dropped.verdict, /^dropped, tx_no_remote: The FDB has no entry/);
+  if (uplink === 'redirect') {
+    const silent = `${NO_SUCH_MAC} dev ${device} dst 192.0.2.99`;
+    await uvxlan(host, `fdb append ${silent}`);
+    const [, left_] = await explain(`from ${left.mac} to ${NO_SUCH_MAC} dev ${device}`);
+    assert.match(left_.verdict, /^left to the host's stack, .*: the MAC for 192\.0\.2\.99 is not known/);
+    assert.equal(fieldsOf(left_)['Ethernet.destination'].origin, "the host's stack (uplink redirect)");
+    await uvxlan(host, `fdb del ${silent}`);
+  }
   // What the host itself sends on the device has nowhere to go.
   const { stdout } = await host.run([process.execPath, MAIN, '-j', 'stats', device]);
   assert.equal((JSON.parse(stdout) as StatsRecord[])[0].tx.out, 0, 'nothing was sent');
