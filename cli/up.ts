@@ -9,7 +9,7 @@ export const HELP = `Usage: uvxlan up NAME id VNI [ local ADDRESS ] [ dev NIC ] 
                  [ [no]udp6zerocsumrx ] [ ecn { linux | rfc6040 } ] [ reserved_bits N ] [ gbp ]
                  [ profile { linux | rfc7348 } ]
                  [ [no]learning ] [ ageing SECONDS ] [ maxaddress N ] [ vtep-filter { off | known | strict } ]
-                 [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp | raw } ] [ workers N ] [ persist ]
+                 [ address MAC ] [ mtu N ] [ uplink { auto | redirect | udp | raw } ] [ workers N ] [ busy-poll USEC ] [ persist ]
                  [ offload { off | auto | require } [ offload-pin DIR ] ]
        uvxlan up --config FILE
 Runs the daemon of this network namespace in the foreground until SIGTERM or Ctrl-C, with one device given in the words of
@@ -45,6 +45,8 @@ Runs the daemon of this network namespace in the foreground until SIGTERM or Ctr
   persist    the device stays when the daemon ends, with its addresses, routes and neighbours, and the next daemon takes
              it over: connections through it outlive a restart
   workers    threads of the daemon, one for each core up to 4 when not given; of several devices the most counts
+  busy-poll  microseconds that a worker looks for more packets before it blocks, while they come that fast: 50 when not
+             given, 0 never; of several devices the most counts
 Options:
   --config FILE     devices and static FDB entries, see examples/
   --metrics ADDR:PORT   /metrics for Prometheus, /healthz and /readyz, 127.0.0.1:9469 say; without a token, so give an address

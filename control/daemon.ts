@@ -1,6 +1,7 @@
 /** The daemon: puts devices, uplinks, tables and workers together, answers the control socket, and follows the host. */
 
 import { availableParallelism } from 'node:os';
+import { DEFAULT_BUSY_POLL } from '../dataplane/busy-poll.ts';
 import { total } from '../dataplane/counters.ts';
 import { WorkerPool } from '../dataplane/pool.ts';
 import { REPORT_DEVICE } from '../dataplane/reports.ts';
@@ -91,6 +92,7 @@ export class Daemon implements DaemonHandlers {
   readonly #host = new Host();
   readonly #devices = new Map<number, VxlanDevice>();
   readonly #workers: number;
+  readonly #busyPoll: number;
   readonly #events = new Events();
   readonly #dropEvents = new DropEvents(() => this.stats(null));
   #observation!: Observation;
@@ -119,6 +121,7 @@ export class Daemon implements DaemonHandlers {
     this.#neighbourFollower = new NeighbourFollower(this.#neighbours, () => this.#devices.values(), options.log);
     const asked = options.devices.map((device) => device.workers ?? 0);
     this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
+    this.#busyPoll = Math.max(...options.devices.map((device) => device['busy-poll'] ?? DEFAULT_BUSY_POLL));
   }
 
   start(): Promise<void> {
@@ -140,6 +143,7 @@ export class Daemon implements DaemonHandlers {
     this.#offload = new Offload(this.#forwarding.fdb, log);
     this.#pool = new WorkerPool({
       workers: this.#workers,
+      busyPoll: this.#busyPoll,
       ...this.#forwarding.buffers,
       neighbors: this.#neighbours.buffer,
       onFailure: (worker, error) =>
@@ -273,6 +277,9 @@ export class Daemon implements DaemonHandlers {
     this.#select(null);
     if (config.workers !== null && config.workers !== this.#workers) {
       throw new CommandError(`workers are the daemon's, which has ${this.#workers}: give them to uvxlan up`, 'EINVAL');
+    }
+    if (config['busy-poll'] !== null && config['busy-poll'] !== this.#busyPoll) {
+      throw new CommandError(`busy-poll is the daemon's, which has ${this.#busyPoll}: give it to uvxlan up`, 'EINVAL');
     }
     const device = await this.#inTurn(() => this.#set.create(config));
     const [link] = await this.linkShow(device.name);

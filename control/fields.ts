@@ -84,6 +84,8 @@ export interface DeviceConfig {
   persist: boolean;
   /** null: one for each core, up to 4. */
   workers: number | null;
+  /** Microseconds that a worker looks for more packets before it blocks; null: the default. */
+  'busy-poll': number | null;
   fdb: FdbEntry[];
 }
 
@@ -142,6 +144,7 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
   'offload-pin': absolutePath,
   persist: boolean,
   workers: integer(1, 64),
+  'busy-poll': integer(0, 1000),
 };
 
 export const FDB_FIELDS: Fields<Required<FdbEntry>> = {

@@ -64,6 +64,7 @@ const DEVICE_WORDS: Record<string, Word> = {
   'offload-pin': { key: 'offload-pin', values: 1 },
   persist: { key: 'persist', means: 'true' },
   workers: { key: 'workers', values: 1 },
+  'busy-poll': { key: 'busy-poll', values: 1 },
 };
 
 /** Words of the kernel's device that uvxlan does not have. */
@@ -118,6 +119,7 @@ const FIXED: Partial<Record<DeviceKey, string>> = {
   gbp: 'cannot change GBP flag',
   profile: 'Cannot change profile',
   workers: 'Cannot change workers',
+  'busy-poll': 'Cannot change busy-poll',
   persist: 'Cannot change persist',
   'offload-pin': 'Cannot change offload-pin',
 };
@@ -238,6 +240,7 @@ export function completeDevice(fields: Partial<DeviceConfig>): DeviceConfig {
     'offload-pin': null,
     persist: false,
     workers: null,
+    'busy-poll': null,
     fdb: [],
     ...fields,
   };

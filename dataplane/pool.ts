@@ -32,6 +32,8 @@ import {
 
 export interface PoolOptions {
   readonly workers: number;
+  /** Microseconds, see BusyPoll. */
+  readonly busyPoll: number;
   readonly fdb: SharedArrayBuffer;
   readonly nextHops: SharedArrayBuffer;
   readonly peers: SharedArrayBuffer;
@@ -104,7 +106,7 @@ export class WorkerPool {
     this.#reports = new ReportReader(this.#shared.reports, options.onReport);
     void this.#reports.run();
     this.#pool = new Piscina({
-      filename: new URL('./worker.js', import.meta.url).href,
+      filename: new URL('./run-worker.js', import.meta.url).href,
       minThreads: workers,
       maxThreads: workers,
       concurrentTasksPerWorker: 1,
@@ -244,6 +246,7 @@ export class WorkerPool {
       const task: WorkerTask = {
         worker,
         shared: this.#shared,
+        busyPoll: this.#options.busyPoll,
         eventfd: state.eventfd,
         messages: port2,
         uplinks: specs(this.#uplinks),

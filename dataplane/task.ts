@@ -68,6 +68,8 @@ export interface DeviceSpec {
 export interface WorkerTask {
   readonly worker: number;
   readonly shared: Shared;
+  /** Microseconds, see BusyPoll. */
+  readonly busyPoll: number;
   /** The worker's own: written to when a message waits, or when the stop word is set. */
   readonly eventfd: number;
   readonly messages: MessagePort;

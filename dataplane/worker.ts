@@ -12,8 +12,8 @@ import { NeighborReader } from '../fdb/neighbors.ts';
 import { PeerReader } from '../fdb/peers.ts';
 import { FdbReader } from '../fdb/table.ts';
 import * as libc from '../system/libc.ts';
-import { threadId } from '../system/thread.ts';
 import { Batch } from './batch.ts';
+import { BusyPoll } from './busy-poll.ts';
 import { loadSum, type Sum } from './checksum.ts';
 import { Coalescer } from './coalesce.ts';
 import { block, COUNTER, FIRST_UPLINK_SCOPE, settle } from './counters.ts';
@@ -57,10 +57,9 @@ const POLL_EVENTS = 4;
 const POLL_REVENTS = 6;
 /** POLLERR, POLLHUP, POLLNVAL: nothing will ever be read from it again. */
 const POLL_DEAD = 0x38;
-const POLL_MILLISECONDS = 1000;
-const MAX_POLLED = 1024;
+const MAX_POLLED = 2048;
 const BATCH = 64;
-/** Rounds without blocking before messages, the stop flag and the slow paths are looked at again. */
+/** Rounds for what an uplink still has when it is taken away. */
 const ROUNDS = 64;
 
 interface UplinkState {
@@ -246,20 +245,21 @@ export class Worker {
 
   /** One round over everything that can be read; returns the packets that it moved. */
   turn(): number {
-    const batch = this.#batch;
     const devices = this.#devices;
     const uplinks = this.#uplinks;
     let moved = 0;
-    for (let i = 0; i < devices.length; i++) {
-      const device = devices[i];
-      receiveFrames(device.tap, this.memory, this.#tapArena, batch);
-      if (batch.count === 0) continue;
-      moved += batch.count;
-      this.#countFrames(device.scope);
-      this.#encap.run(batch, device);
-    }
+    for (let i = 0; i < devices.length; i++) moved += this.#turnDevice(devices[i]);
     for (let i = 0; i < uplinks.length; i++) moved += this.#turnUplink(uplinks[i]);
     return moved;
+  }
+
+  #turnDevice(device: Device): number {
+    const batch = this.#batch;
+    receiveFrames(device.tap, this.memory, this.#tapArena, batch);
+    if (batch.count === 0) return 0;
+    this.#countFrames(device.scope);
+    this.#encap.run(batch, device);
+    return batch.count;
   }
 
   #turnUplink({ uplink, decap }: UplinkState): number {
@@ -289,23 +289,27 @@ export class Worker {
     this.#counters[scope + COUNTER.tx_bytes] += bytes;
   }
 
-  /** Moves packets until the control word says stop. */
-  run({ shared, eventfd, messages }: WorkerTask): void {
+  /** Moves packets until the control word says stop. `practice` is called while there is nothing to do, until it returns false. */
+  run({ shared, eventfd, messages, busyPoll }: WorkerTask, practice: () => boolean): void {
     const control = new Int32Array(shared.control);
     const { u32, u16, address } = this.memory;
     const pollfds = this.memory.take(MAX_POLLED * POLLFD);
     const failure = CONTROL_FAIL + this.#index;
+    const busy = new BusyPoll(busyPoll);
+    const devices = this.#devices;
+    const uplinks = this.#uplinks;
     let slowPaths: SlowPath[] = [];
     let polled = 0;
+    let isPracticed = false;
 
     /** eventfd, TAPs, slow paths, uplinks: in this order. */
     const layOut = (): void => {
-      slowPaths = this.#uplinks.flatMap(({ slow }) => slow);
+      slowPaths = uplinks.flatMap(({ slow }) => slow);
       const fds = [
         eventfd,
-        ...this.#devices.map((device) => device.tap.fd),
+        ...devices.map((device) => device.tap.fd),
         ...slowPaths.map(({ receiver }) => receiver.fd),
-        ...this.#uplinks.flatMap(({ uplink }) => uplink.fds),
+        ...uplinks.flatMap(({ uplink }) => uplink.fds),
       ];
       polled = Math.min(fds.length, MAX_POLLED);
       for (let i = 0; i < polled; i++) {
@@ -318,28 +322,40 @@ export class Worker {
     layOut();
     while (Atomics.load(control, CONTROL_STOP) === 0) {
       if (Atomics.exchange(control, failure, 0) !== 0) throw new Error('told to fail');
-      const ready = libc.poll(address + pollfds, polled, POLL_MILLISECONDS);
-      if (ready > 0) {
-        if (events(0) !== 0) {
-          this.#takeMessages(eventfd, messages);
-          layOut();
-          continue;
-        }
-        for (let i = 0; i < this.#devices.length; i++) {
-          if ((events(1 + i) & POLL_DEAD) === 0) continue;
-          // Its TAP was deleted. The main thread is told once, and takes the device away.
-          u32[(pollfds + (1 + i) * POLLFD) >> 2] = IGNORED;
-          messages.postMessage({ gone: this.#devices[i].index } satisfies WorkerReport);
-        }
-        for (let i = 0; i < slowPaths.length; i++) {
-          if (events(1 + this.#devices.length + i) !== 0) this.#turnSlowPath(slowPaths[i]);
-        }
-        for (let i = 1 + this.#devices.length + slowPaths.length; i < polled; i++) {
-          // An uplink's TAP was deleted: the main thread sees it as well, and opens another.
-          if ((events(i) & POLL_DEAD) !== 0 && slowPaths.length > 0) u32[(pollfds + i * POLLFD) >> 2] = IGNORED;
-        }
+      const ready = isPracticed ? busy.wait(address + pollfds, polled) : libc.poll(address + pollfds, polled, 0);
+      if (ready <= 0) {
+        isPracticed ||= !practice();
+        continue;
       }
-      for (let i = 0; i < ROUNDS && this.turn() > 0; i++);
+      if (events(0) !== 0) {
+        this.#takeMessages(eventfd, messages);
+        layOut();
+        continue;
+      }
+      // Only what poll has named is read: a read in vain costs as much as half a packet.
+      let next = 1;
+      for (let i = 0; i < devices.length; i++, next++) {
+        const seen = events(next);
+        if (seen === 0) continue;
+        this.#turnDevice(devices[i]);
+        if ((seen & POLL_DEAD) === 0) continue;
+        // Its TAP was deleted. The main thread is told once, and takes the device away.
+        u32[(pollfds + next * POLLFD) >> 2] = IGNORED;
+        messages.postMessage({ gone: devices[i].index } satisfies WorkerReport);
+      }
+      for (let i = 0; i < slowPaths.length; i++, next++) {
+        if (events(next) !== 0) this.#turnSlowPath(slowPaths[i]);
+      }
+      for (let i = 0; i < uplinks.length; i++) {
+        const { uplink } = uplinks[i];
+        let seen = 0;
+        for (const end = next + uplink.fds.length; next < end && next < polled; next++) {
+          seen |= events(next);
+          // An uplink's TAP was deleted: the main thread sees it as well, and opens another.
+          if ((events(next) & POLL_DEAD) !== 0 && slowPaths.length > 0) u32[(pollfds + next * POLLFD) >> 2] = IGNORED;
+        }
+        if (seen !== 0) this.#turnUplink(uplinks[i]);
+      }
     }
   }
 
@@ -379,18 +395,3 @@ export class Worker {
 
 /** poll ignores negative descriptors. */
 const IGNORED = 0xffffffff;
-
-/** The pool's task: returns when the worker is told to stop; throws what went wrong in its loop. */
-export default function runWorker(task: WorkerTask): void {
-  task.messages.postMessage({ thread: threadId() } satisfies WorkerReport);
-  const worker = new Worker(task.worker, task.shared);
-  for (const uplink of task.uplinks) worker.addUplink(uplink);
-  for (const device of task.devices) worker.addDevice(device);
-  for (const tap of task.taps) worker.listen(tap);
-  try {
-    worker.run(task);
-  } catch (error) {
-    worker.settle();
-    throw error;
-  }
-}

@@ -17,6 +17,7 @@ export const write = library.func('long write(int, uintptr_t, size_t)') as Trans
 export const writev = library.func('long writev(int, uintptr_t, int)') as Transfer;
 /** poll(address of pollfds, count, milliseconds): ready descriptors, 0 on timeout, -1. */
 export const poll = library.func('int poll(uintptr_t, ulong, int)') as Transfer;
+export const schedYield = library.func('int sched_yield()') as () => number;
 export const ioctl = library.func('int ioctl(int, ulong, void*)') as (fd: number, op: number, at: Uint8Array) => number;
 export const ioctlValue = library.func('ioctl', 'int', ['int', 'ulong', 'ulong']) as Transfer;
 export const socket = library.func('int socket(int, int, int)') as Transfer;
@@ -25,6 +26,12 @@ export const getsockname = library.func('int getsockname(int, void*, void*)') as
   fd: number,
   addr: Uint8Array,
   n: Uint8Array,
+) => number;
+export const socketpair = library.func('int socketpair(int, int, int, void*)') as (
+  family: number,
+  type: number,
+  protocol: number,
+  fds: Int32Array,
 ) => number;
 export const setsockopt = library.func('int setsockopt(int, int, int, void*, int)') as (
   fd: number,

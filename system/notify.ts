@@ -1,8 +1,7 @@
 /** sd_notify(3): tells systemd how far a service is, by a datagram to the UNIX socket that it names. */
 import * as libc from './libc.ts';
-import { SOCK_CLOEXEC, SOCK_DGRAM } from './socket.ts';
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM } from './socket.ts';
 
-const AF_UNIX = 1;
 /** Longest path in a struct sockaddr_un, with the zero byte at its end. */
 const SUN_PATH = 108;
 

@@ -41,6 +41,8 @@ export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 export const UDP_NO_CHECK6_TX = 101;
 export const UDP_NO_CHECK6_RX = 102;
+/** Of socketpair(2). */
+export const AF_UNIX = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
@@ -252,4 +254,12 @@ function bindAdvice(port: number): string {
     default:
       return '';
   }
+}
+
+/** Two connected sockets that keep the bounds of what is written, as a TAP does; neither blocks. */
+export function openSocketPair(): [number, number] {
+  const fds = new Int32Array(2);
+  const type = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  libc.check(libc.socketpair(AF_UNIX, type, 0, fds), 'warm-up', 'socketpair');
+  return [fds[0], fds[1]];
 }
