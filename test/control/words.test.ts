@@ -42,6 +42,7 @@ const DEFAULTS = {
   'offload-pin': null,
   persist: false,
   workers: null,
+  'busy-poll': null,
   fdb: [],
 };
 
