@@ -105,7 +105,10 @@ export class Segmenter {
     const pseudo = fold(this.#pseudo + swap16(l4Length));
     putSum(u8, field, pseudo);
     const headers = this.#sum(l4, this.headerLength - this.#transport);
-    putUdpChecksum(u8, field, fold(headers + this.#sum(this.payload, this.payloadLength)));
+    const total = fold(headers + this.#sum(this.payload, this.payloadLength));
+    // Of the two zeros TCP has 0, as in tcp_gso_segment (RFC 1624, 3): not every receiver's tools take the other.
+    if (this.#udp) putUdpChecksum(u8, field, total);
+    else putChecksum(u8, field, total);
   }
 
   #adjustNetwork(ip: number, i: number, l4Length: number): void {

@@ -186,11 +186,11 @@ export function setPseudo(bytes: Uint8Array): Uint8Array {
   return result;
 }
 
-/** What a NIC does with an unfinished checksum. Of the two zeros it stores ffff, which UDP needs and TCP may have. */
-export function finish(bytes: Uint8Array, start: number, offset: number): Uint8Array {
+/** What a NIC does with an unfinished checksum. Of the two zeros it stores ffff, which UDP needs and TCP may have; when it cuts TCP, 0. */
+export function finish(bytes: Uint8Array, start: number, offset: number, zero = 0xffff): Uint8Array {
   const result = new Uint8Array(bytes); // a Buffer's slice() would be no copy
   assert.ok(start + offset + 2 <= result.length, 'the checksum field is within the packet');
-  viewOf(result).setUint16(start + offset, 0xffff ^ referenceSum(result.subarray(start)) || 0xffff);
+  viewOf(result).setUint16(start + offset, 0xffff ^ referenceSum(result.subarray(start)) || zero);
   return result;
 }
 
@@ -296,7 +296,7 @@ function cut(whole: Uint8Array, { start, offset, size }: Vnet, type: number): Ui
     } else {
       view.setUint16(at.transport + 4, 8 + piece.length);
     }
-    segments.push(finish(setPseudo(bytes), at.transport, at.checksum - at.transport));
+    segments.push(finish(setPseudo(bytes), at.transport, at.checksum - at.transport, at.tcp ? 0 : 0xffff));
   }
   return segments;
 }

@@ -54,6 +54,21 @@ test('shows CWR on the first segment only, FIN and PSH on the last, and counts i
   ]);
 });
 
+test("of the checksum's two zeros TCP has 0, UDP ffff", () => {
+  for (const [protocol, field, zero] of [
+    ['tcp', 50, 0],
+    ['udp', 40, 0xffff],
+  ] as const) {
+    const checksum = (data: Uint8Array) => {
+      const [first] = segments(superFrame(frame({ protocol, payload: data }), 2));
+      return (first[field] << 8) | first[field + 1];
+    };
+    // A word that is the checksum of all the rest makes the checksum zero.
+    const rest = checksum(new Uint8Array(4));
+    assert.equal(checksum(Uint8Array.of(rest >> 8, rest & 0xff, 0, 0)), zero, protocol);
+  }
+});
+
 test('keeps the headers of as many segments as a run has while the next one is cut', () => {
   const whole = superFrame(frame({ payload: payload(6500) }), 100);
   const expected = onWire(whole);

@@ -58,6 +58,7 @@ const FIELDS = [
   'udp.length',
   'udp.checksum',
   'udp.checksum.status',
+  'tcp.checksum',
   'tcp.checksum.status',
   'tcp.len',
   'icmp.checksum.status',
@@ -135,6 +136,8 @@ function assertInnerFrame(packet: Packet, mac: string): void {
   for (const protocol of ['ip', 'tcp', 'udp', 'icmp', 'icmpv6'] as const) {
     const statuses = packet[`${protocol}.checksum.status`];
     const inner = protocol === 'ip' || protocol === 'udp' ? statuses.slice(1) : statuses;
+    // One's complement has two zeros. skb_checksum_help, too, stores ffff for either protocol; tshark wants TCP's to be 0.
+    if (protocol === 'tcp' && packet['tcp.checksum'][0] === '0xffff') continue;
     for (const status of inner) assert.equal(status, GOOD, `${protocol} checksum of ${shown}`);
   }
 }
