@@ -1,5 +1,6 @@
 import { OFFLOAD_CHOICES, UPLINKS, VTEP_FILTERS } from '../control/fields.ts';
 import { Flags, flagsHelp } from '../control/flannel/flags.ts';
+import { VERSION } from '../control/protocol.ts';
 import { UsageError } from '../control/words.ts';
 import { parseIpv4, parseIpv6 } from '../wire/address.ts';
 import { commandLog } from './log.ts';
@@ -15,6 +16,10 @@ Exit status: 0 after SIGTERM or Ctrl-C, 1 after a failure, 2 when the flags are 
 
 export async function run(args: string[]): Promise<number> {
   const flags = new Flags(args, process.env);
+  if (flags.flag('version')) {
+    print(`uvxlan ${VERSION}`);
+    return 0;
+  }
   const { log, note, run: runLogged } = commandLog(flags.text('log-level'), flags.text('log-format'));
   for (const each of flags.notes) note(each);
   const pins = flags.text('offload-pin');
@@ -39,7 +44,7 @@ export async function run(args: string[]): Promise<number> {
     subnetFile: flags.text('subnet-file'),
     healthz: { ip: flags.text('healthz-ip'), port: flags.number('healthz-port', 0, 65535) },
     ipMasq: flags.flag('ip-masq'),
-    randomFully: !flags.flag('ip-masq-random-fully-disable'),
+    randomFully: !flags.flag('ip-masq-fully-random-disable'),
     forwardRules: flags.flag('iptables-forward-rules'),
     device: {
       uplink: choice(flags, 'uplink', UPLINKS),

@@ -77,7 +77,7 @@ export const FLAGS = {
     help: 'written for the CNI plugin when this node is ready',
   },
   'ip-masq': { value: '', usual: 'false', help: 'masquerade what pods send to the outside' },
-  'ip-masq-random-fully-disable': { value: '', usual: 'false', help: 'masquerade without --random-fully' },
+  'ip-masq-fully-random-disable': { value: '', usual: 'false', help: 'masquerade without --random-fully' },
   'iptables-forward-rules': {
     value: '',
     usual: 'true',
@@ -110,6 +110,7 @@ export const FLAGS = {
   'log-level': { value: 'LEVEL', usual: '', help: 'error, warn, info or debug; else $UVXLAN_LOG_LEVEL, else info' },
   'log-format': { value: 'FORMAT', usual: '', help: 'human or json; else $UVXLAN_LOG_FORMAT, else human' },
   cleanup: { value: '', usual: 'false', help: 'remove all that the agent keeps on this host, and end' },
+  version: { value: '', usual: 'false', help: 'print the version, and end' },
 } as const satisfies Record<string, Flag>;
 
 export type FlagName = keyof typeof FLAGS;
@@ -118,6 +119,8 @@ export type FlagName = keyof typeof FLAGS;
 const WITHOUT_MEANING: Readonly<Record<string, string>> = {
   'iptables-resync': 'rules are compared every 4 seconds',
   v: 'levels of logging have names, see --log-level',
+  vmodule: 'levels of logging have names, see --log-level',
+  log_backtrace_at: 'levels of logging have names, see --log-level',
   logtostderr: 'the log goes to standard output',
   alsologtostderr: 'the log goes to standard output',
 };
@@ -138,7 +141,7 @@ export class Flags {
     const seen = new Set<FlagName>();
     for (let next = 0; next < args.length; ) {
       const argument = args[next++];
-      const [, name = '', inline] = /^--?([A-Za-z][A-Za-z0-9-]*)(?:=(.*))?$/s.exec(argument) ?? [];
+      const [, name = '', inline] = /^--?([A-Za-z][\w-]*)(?:=(.*))?$/s.exec(argument) ?? [];
       if (name === '') throw new UsageError(`unknown word "${argument}": uvxlan flannel takes flags only, see --help`);
       if (Object.hasOwn(WITHOUT_MEANING, name)) {
         if (inline === undefined && args[next] !== undefined && !args[next].startsWith('-')) next++;

@@ -10,7 +10,7 @@ export interface MasqueradeWish {
   readonly subnet: string;
   /** --ip-masq. */
   readonly masquerade: boolean;
-  /** A port of its own for each connection, whoever else is at it (--ip-masq-random-fully-disable). */
+  /** A port of its own for each connection, whoever else is at it (--ip-masq-fully-random-disable). */
   readonly randomFully: boolean;
   /** --iptables-forward-rules. */
   readonly forward: boolean;

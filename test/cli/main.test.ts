@@ -34,7 +34,8 @@ test('every command has help, which names the exit status', async (t) => {
     );
   }
   assert.deepEqual(await uvxlan('--version'), { status: 0, stdout: `uvxlan ${VERSION}\n`, stderr: '' });
-  assert.equal((await uvxlan('-V')).stdout, `uvxlan ${VERSION}\n`);
+  for (const words of ['-V', 'flannel --version'])
+    assert.equal((await uvxlan(words)).stdout, `uvxlan ${VERSION}\n`, words);
 });
 
 const USAGE: [string, string][] = [

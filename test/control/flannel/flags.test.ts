@@ -36,9 +36,10 @@ test('the environment stands in for the command line, which counts more', () => 
 });
 
 test('flags of flanneld that mean nothing here are told, with why', () => {
-  const given = flags('--v=2 --iptables-resync 10 --ip-masq');
+  const given = flags('--v=2 --log_backtrace_at a.go:1 --iptables-resync 10 --ip-masq');
   assert.deepEqual(given.notes, [
     '--v is ignored: levels of logging have names, see --log-level',
+    '--log_backtrace_at is ignored: levels of logging have names, see --log-level',
     '--iptables-resync is ignored: rules are compared every 4 seconds',
   ]);
   assert.equal(given.flag('ip-masq'), true);
