@@ -37,12 +37,13 @@ function documents(text: string): Manifest[] {
 }
 
 /** A chart's template with the values that it has by itself, as far as these templates go: no Helm is to be had here. */
-function rendered(file: string, nodes: string): string {
-  const values = { ...parse(read('chart/values.yaml')), nodes };
+function rendered(file: string, changes: object): string {
+  const values = { ...parse(read('chart/values.yaml')), ...changes };
   const chart = parse(read('chart/Chart.yaml'));
   return read(`chart/templates/${file}`)
+    .replace(/\{\{-? if \.Values\.bpf \}\}(.*?)\{\{-? end \}\}/gs, (_, body) => (values.bpf ? body : ''))
     .replace(/^ *\{\{- if eq \.Values\.nodes "(\w+)" \}\}\n(.*?)^ *\{\{- end \}\}\n/gms, (_, wanted, body) =>
-      wanted === nodes ? body : '',
+      wanted === values.nodes ? body : '',
     )
     .replace(/\{\{- toYaml \.Values\.resources \| nindent 12 \}\}/, ` ${JSON.stringify(values.resources)}`)
     .replace('{{ .Values.netConf | toJson }}', JSON.stringify(values.netConf))
@@ -52,13 +53,13 @@ function rendered(file: string, nodes: string): string {
     .replaceAll('{{ .Release.Namespace }}', 'kube-flannel');
 }
 
-const chart = (nodes: string) =>
-  readdirSync(join(DEPLOY, 'chart/templates')).flatMap((file) => documents(rendered(file, nodes)));
+const chart = (changes: object) =>
+  readdirSync(join(DEPLOY, 'chart/templates')).flatMap((file) => documents(rendered(file, changes)));
 const SETS: Record<string, () => Manifest[]> = {
   'kube-uvxlan.yaml': () => documents(read('kube-uvxlan.yaml')),
   'kube-uvxlan-beside-flannel.yaml': () => documents(read('kube-uvxlan-beside-flannel.yaml')),
-  'chart, nodes all': () => chart('all'),
-  'chart, nodes beside': () => chart('beside'),
+  'chart, nodes all': () => chart({ nodes: 'all' }),
+  'chart, nodes beside': () => chart({ nodes: 'beside' }),
 };
 
 for (const [name, manifests] of Object.entries(SETS)) {
@@ -118,6 +119,26 @@ for (const [name, manifests] of Object.entries(SETS)) {
     assert.equal(of('ConfigMap').length, /beside/.test(name) ? 0 : 1);
   });
 }
+
+test("with BPF: what the patch adds is what the chart adds, and the flag is the program's", () => {
+  const pod = (manifests: Manifest[]) => manifests.find((each) => each?.kind === 'DaemonSet').spec.template.spec;
+  const [plain, { containers, volumes }] = [pod(chart({})), pod(chart({ bpf: true }))];
+  const added = <T>(all: T[], before: T[]) => all.slice(before.length);
+  const [agent, before] = [containers[0], plain.containers[0]];
+  const patch = parse(read('with-bpf.yaml')).spec.template.spec;
+  assert.deepEqual(patch.volumes, added(volumes, plain.volumes));
+  assert.deepEqual(patch.containers, [
+    {
+      name: agent.name,
+      env: added(agent.env, before.env),
+      securityContext: { capabilities: { add: agent.securityContext.capabilities.add } },
+      volumeMounts: added(agent.volumeMounts, before.volumeMounts),
+    },
+  ]);
+  assert.deepEqual(agent.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW', 'BPF'] });
+  const [{ name, value }] = patch.containers[0].env;
+  assert.equal(new Flags([], { [name]: value }).text('offload-pin'), patch.containers[0].volumeMounts[0].mountPath);
+});
 
 test('beside flannel, each node has one of the two', () => {
   const { spec } = parse(read('flannel-elsewhere.yaml'));
