@@ -95,7 +95,7 @@ export const FLAGS = {
   'vtep-filter': {
     value: 'MODE',
     usual: 'known',
-    help: 'whose packets are taken: off, known (nodes), strict (and with their own MAC and pod subnet)',
+    help: 'whose packets are taken: off, known (nodes, with their own MAC), strict (and their own pod subnet)',
   },
   offload: {
     value: 'MODE',

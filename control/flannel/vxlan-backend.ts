@@ -113,6 +113,7 @@ export class Vxlan implements Backend {
         const share = peer[family];
         if (!share?.vtepMac) continue;
         wanted.set(share.vtepMac, share.publicIp);
+        if (!this.#bindsSubnets) continue;
         if (subnets.has(share.publicIp)) ambiguous.add(share.publicIp);
         subnets.set(share.publicIp, share.subnet);
       }
@@ -181,6 +182,7 @@ export class Vxlan implements Backend {
         ...this.#options.device,
         ...this.#offload,
         ...this.#checksums(vxlanDeviceName(family, vni)),
+        'vtep-filter': this.#deviceFilter(),
         name: vxlanDeviceName(family, vni),
         id: vni,
         dstport: port,
@@ -202,7 +204,17 @@ export class Vxlan implements Backend {
     return config ? { udpcsum: config.udpcsum } : {};
   }
 
-  /** So that with `vtep-filter strict` a node sends with its own pods' addresses alone. */
+  get #bindsSubnets(): boolean {
+    return this.#options.device['vtep-filter'] === 'strict';
+  }
+
+  /** Each node has one MAC address, whatever is asked of its pods' addresses; where MACs are learned there may be others behind it. */
+  #deviceFilter(): DeviceConfig['vtep-filter'] {
+    const { 'vtep-filter': asked = 'off' } = this.#options.device;
+    return asked === 'known' && !this.#conf.learning ? 'strict' : asked;
+  }
+
+  /** So that a node sends with its own pods' addresses alone. */
   #bind(daemon: Daemon, device: string, wanted: ReadonlyMap<string, string>): void {
     const bound = this.#bound.get(device) ?? new Map<string, string>();
     this.#bound.set(device, bound);

@@ -333,11 +333,11 @@ test('offload: checksums only where it cannot be, an end where it has to be, and
 
 // Mostly waiting, each in a cluster of its own: so beside each other.
 describe('backends and sources', { concurrency: 5 }, () => {
-  it('vtep-filter strict: a node sends with addresses of its own subnet, and no others', options, async (t) => {
+  it('vtep-filter: a node sends with its own MAC; strict: and with addresses of its own subnet', options, async (t) => {
     const cluster = new Cluster(t);
     cluster.kernelNode(MID);
-    await cluster.agent(EAST, ['--vtep-filter', 'strict']);
-    const [east, mid] = [EAST, MID].map(({ name }) => cluster.host(name));
+    await Promise.all([cluster.agent(EAST, ['--vtep-filter', 'strict']), cluster.agent(WEST)]);
+    const [east, mid, west] = [EAST, MID, WEST].map(({ name }) => cluster.host(name));
     await reaches(mid!, '10.244.1.0');
     mid!.ip('addr add 10.244.3.9/32 dev lo');
     const forge = async (count: number) =>
@@ -349,6 +349,18 @@ describe('backends and sources', { concurrency: 5 }, () => {
       link!.uvxlan.offenders!.map(({ src, mac, reason }) => [src, mac, reason]),
       [[MID.publicIp, MID.mac, 'rx_wrong_subnet']],
     );
+    await reaches(mid!, '10.244.3.0');
+    const setMac = (mac: string) => {
+      mid!.ip(`link set flannel.1 address ${mac}`);
+      for (const peer of [EAST, WEST]) introduceToKernel(mid!, peer); // the kernel forgets neighbours with the MAC
+    };
+    setMac(EAST.mac);
+    assert.equal((await mid!.run('ping -n -c 2 -i 0.2 -W 1 10.244.3.0', { check: false })).status, 1, 'no answer');
+    await eventually('both are counted', async () => drops(await stats(west!), 'rx_wrong_vtep') === 2);
+    const { stdout } = await uvxlan(west!, 'link show -d flannel.1');
+    assert.match(stdout, new RegExp(`kept out ${MID.publicIp} ${EAST.mac} \\(rx_wrong_vtep\\)`));
+    setMac(MID.mac);
+
     // The file gives the node another subnet, with which the address is its own.
     cluster.setNodes([EAST, { ...MID, subnet: '10.244.3.0/24' }]);
     mid!.ip('addr add 10.244.3.0/32 dev flannel.1');
