@@ -18,7 +18,6 @@ import { MonitorProcess } from '../monitor-process.ts';
 import { type Backend, HopelessError, HostGateway, type Wish } from './backend.ts';
 import { chooseInterface, type ExternalInterface, familiesOf, type InterfaceWish } from './external-interface.ts';
 import { type HealthView, serveHealth } from './health.ts';
-import { PROTOCOL } from './host-table.ts';
 import { type KeptState, keptStatePath, readKeptState, writeKeptState } from './kept-state.ts';
 import { type Endpoint, FAMILIES, type Family, type Lease, type PerFamily } from './lease.ts';
 import type { NetConf } from './net-conf.ts';
@@ -278,8 +277,9 @@ export class Agent {
 
   /** Whether a line of `ip monitor` is about something that is the agent's, or that it depends on. */
   #concerns(line: string): boolean {
-    // What comes with our protocol number is our own doing, and no reason to read all of it again.
-    if (!line.includes('Deleted') && line.includes(`proto ${PROTOCOL}`)) return false;
+    // What is as it was put there is our own doing, and no reason to read all of it again.
+    const differs = this.#reconciler?.differs(line);
+    if (differs !== undefined) return differs;
     if (line.startsWith('[NEIGH]')) return this.#deviceNames().some((name) => line.includes(` dev ${name} `));
     if (line.startsWith('[ROUTE]')) {
       this.#isMoved ||= line.includes('default ');

@@ -63,6 +63,25 @@ export function tunnelAddress(subnet: string): string {
   return subnet.slice(0, subnet.indexOf('/'));
 }
 
+/**
+ * Whether a line of `ip monitor label` tells of a neighbour or a route with our protocol number that is not as in the table: changed, taken
+ * away, or there without being in it. undefined for lines about anything else.
+ */
+export function differs(line: string, table: HostTable): boolean | undefined {
+  if (!line.includes(`proto ${PROTOCOL}`)) return undefined;
+  const [, label, deleted, dst, rest] = /^\[(NEIGH|ROUTE)\](Deleted )?(\S+) (.*)$/.exec(line) ?? [];
+  if (label === undefined) return undefined;
+  const [, via, dev] = /^(via \S+ )?dev (\S+)/.exec(rest) ?? [];
+  if (dev === undefined) return true;
+  const isNeighbour = label === 'NEIGH';
+  const wanted = table.get(isNeighbour ? `neigh ${dst} dev ${dev}` : `route ${dst}`);
+  if (deleted !== undefined) return wanted !== undefined;
+  if (!isNeighbour) return wanted !== `${via ?? ''}dev ${dev}${/ onlink\b/.test(rest) ? ' onlink' : ''}`;
+  // Of those that are not permanent the dataplane has some.
+  if (!/ PERMANENT\b/.test(rest)) return wanted !== undefined;
+  return wanted !== rest.match(/lladdr \S+/)?.[0];
+}
+
 /** The lines that make what there is into what is wanted, in an order in which each can be carried out. */
 export function changes(actual: HostTable, desired: HostTable): string[] {
   const lines: string[] = [];

@@ -5,7 +5,7 @@ import type { Host } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import type { Backend, Wish } from './backend.ts';
 import { isNfTables, keepIptables, keepNftables } from './firewall.ts';
-import { changes, desiredTable, type HostTable, readTable } from './host-table.ts';
+import { changes, desiredTable, differs, type HostTable, readTable } from './host-table.ts';
 import { FAMILIES, type Family } from './lease.ts';
 import type { MasqueradeWish } from './masquerade.ts';
 
@@ -45,6 +45,8 @@ export class Reconciler {
   #rules: string | undefined;
   /** What was put on the host last: what differs from it without having been asked for is drift. */
   #asked: HostTable = new Map();
+  /** What is on the host, or is being put there. */
+  #wanted: HostTable = new Map();
 
   constructor(host: Host, backend: Backend, options: ReconcilerOptions) {
     this.#host = host;
@@ -68,6 +70,11 @@ export class Reconciler {
     return { repaired, failed };
   }
 
+  /** Whether a line of `ip monitor` tells of something of ours that is not as it was put there; undefined: it is about nothing of ours. */
+  differs(line: string): boolean | undefined {
+    return differs(line, this.#wanted);
+  }
+
   close(): void {
     this.#ruleset.close();
   }
@@ -80,6 +87,7 @@ export class Reconciler {
     const actual = isAll ? await readTable(this.#host, this.#backend.overlays) : this.#known!;
     // Until it is known what became of the changes.
     this.#known = undefined;
+    this.#wanted = desired;
     const errors = await this.#change(actual, desired);
     for (const error of errors) failed.push(error.message);
     // What was known without reading is as it was left.

@@ -107,6 +107,11 @@ test(
       for (const [what, remove, ...found] of [
         ['a route', () => east!.ip('route del 10.244.2.0/24'), /route 10\.244\.2\.0\/24/],
         ['a neighbour', () => east!.ip('neigh del 10.244.2.0 dev flannel.1'), /neigh 10\.244\.2\.0 dev flannel\.1/],
+        [
+          'the MAC of one',
+          () => east!.ip('neigh replace 10.244.2.0 dev flannel.1 lladdr 02:00:00:00:66:66 nud permanent'),
+          /neigh 10\.244\.2\.0 dev flannel\.1/,
+        ],
         ['the address', () => east!.ip('addr del 10.244.1.0/32 dev flannel.1'), /address 10\.244\.1\.0\/32/],
         // Nothing tells of these: they wait for the next comparison, and may do so together.
         [

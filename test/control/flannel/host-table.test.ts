@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { changes, desiredTable } from '../../../control/flannel/host-table.ts';
+import { changes, desiredTable, differs } from '../../../control/flannel/host-table.ts';
 import type { Lease } from '../../../control/flannel/lease.ts';
 
 const overlay = (device: string | null, network: string, spansNetwork = false) => ({ device, network, spansNetwork });
@@ -77,6 +77,33 @@ test('a peer with a new MAC or a new public IP changes what it has to, and nothi
     ),
     ['route del 10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink proto 118', 'neigh del 10.244.2.0 dev flannel.1'],
   );
+});
+
+test('events: what is as it was put there differs in nothing, what somebody has changed or taken away does', () => {
+  const table = desiredTable(DUAL, 'eth0', lease(1, true), [lease(2, true), lease(3)], (ip) => ip === '192.0.2.3');
+  const told: [string, boolean | undefined][] = [
+    ['[NEIGH]10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:02 PERMANENT proto 118 ', false],
+    ['[NEIGH]10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:66 PERMANENT proto 118 ', true],
+    ['[NEIGH]10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:02 STALE proto 118 ', true],
+    ['[NEIGH]10.244.9.0 dev flannel.1 lladdr 02:00:00:00:00:09 PERMANENT proto 118 ', true],
+    ['[NEIGH]Deleted 10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:02 PERMANENT proto 118 ', true],
+    ['[NEIGH]Deleted 10.244.9.0 dev flannel.1 lladdr 02:00:00:00:00:09 PERMANENT proto 118 ', false],
+    // The dataplane's.
+    ['[NEIGH]192.0.2.254 dev eth0 lladdr 02:00:00:00:00:fe managed REACHABLE proto 118 ', false],
+    ['[NEIGH]Deleted 192.0.2.254 dev eth0 managed FAILED proto 118 ', false],
+    ['[NEIGH]10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:02 PERMANENT', undefined],
+    ['[ROUTE]10.244.2.0/24 via 10.244.2.0 dev flannel.1 proto 118 onlink ', false],
+    ['[ROUTE]10.244.2.0/24 via 10.244.2.0 dev flannel.1 proto 118 onlink linkdown ', false],
+    ['[ROUTE]10.244.2.0/24 via 192.0.2.254 dev eth0 proto 118 ', true],
+    ['[ROUTE]10.244.3.0/24 via 192.0.2.3 dev eth0 proto 118 ', false],
+    ['[ROUTE]10.244.9.0/24 via 192.0.2.9 dev eth0 proto 118 ', true],
+    ['[ROUTE]blackhole 10.244.9.0/24 proto 118 ', true],
+    ['[ROUTE]Deleted 10.244.3.0/24 via 192.0.2.3 dev eth0 proto 118 ', true],
+    ['[ROUTE]Deleted 10.244.9.0/24 via 192.0.2.9 dev eth0 proto 118 ', false],
+    ['[ROUTE]fd00:0:0:2::/64 via fd00:0:0:2:: dev flannel-v6.1 proto 118 metric 1024 onlink pref medium', false],
+    ['[ROUTE]10.244.2.0/24 via 192.0.2.254 dev eth0 ', undefined],
+  ];
+  for (const [line, expected] of told) assert.equal(differs(line, table), expected, line);
 });
 
 test('a device is never taken away by a comparison', () => {
