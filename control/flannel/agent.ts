@@ -13,12 +13,14 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notify } from '../../system/notify.ts';
 import { formatMac } from '../../wire/address.ts';
+import { TAP_ALIAS } from '../device.ts';
 import { Host } from '../host.ts';
 import { MonitorProcess } from '../monitor-process.ts';
 import { type Backend, HopelessError, HostGateway, type Wish } from './backend.ts';
 import { chooseInterface, type ExternalInterface, familiesOf, type InterfaceWish } from './external-interface.ts';
 import { type HealthView, serveHealth } from './health.ts';
 import { type KeptState, keptStatePath, readKeptState, writeKeptState } from './kept-state.ts';
+import { DocumentError } from './keys.ts';
 import { type Endpoint, FAMILIES, type Family, type Lease, type PerFamily } from './lease.ts';
 import type { NetConf } from './net-conf.ts';
 import { type Depth, Reconciler, type ReconcilerOptions } from './reconciler.ts';
@@ -79,6 +81,9 @@ export class Agent {
   readonly #host = new Host();
   readonly #statePath: string;
   #netConf: NetConf | undefined;
+  /** What is wrong with the one that has been read since, and how often one was. */
+  #confProblem: string | null = null;
+  #confFaults = 0;
   #external: ExternalInterface | undefined;
   #own: Lease | undefined;
   #peers: ReadonlyMap<string, Lease> | undefined;
@@ -138,12 +143,14 @@ export class Agent {
       this.#kick('all');
     }
     try {
-      const netConf = await source.netConf();
+      const netConf = await this.#readNetConf();
       if (JSON.stringify(netConf) !== JSON.stringify(this.#netConf)) {
         if (this.#netConf) log('the network configuration is another one than before', { level: 'warn' });
         [this.#own, this.#peers, this.#wish] = [undefined, undefined, undefined];
         await this.#running;
+        const before = this.#deviceNames();
         await this.#begin(netConf);
+        await this.#removeDevices(before);
       }
       this.#fixedIps = await source.publicIps();
       this.#endpoint = await this.#findEndpoint();
@@ -179,13 +186,13 @@ export class Agent {
     const { source } = this.#options;
     return {
       ready: this.#ready,
-      problem: [...this.#said][0] ?? source.status.problem,
+      problem: [...this.#said][0] ?? this.#confProblem ?? source.status.problem,
       peers: this.#peers?.size ?? 0,
       repairs: this.#repairs,
       reconciliations: this.#reconciliations,
       reconcileSeconds: this.#reconcileSeconds,
       source: source.status,
-      faults: source.faults,
+      faults: { ...source.faults, net_conf: source.faults.net_conf + this.#confFaults },
     };
   }
 
@@ -225,11 +232,35 @@ export class Agent {
         return await this.#chooseInterface();
       } catch (error) {
         this.#say((error as Error).message);
-        await sleep(pause, undefined, { signal: this.#stop.signal }).catch(() => {
-          throw new StoppedError();
-        });
+        await this.#pause(pause);
       }
     }
+  }
+
+  /** Rejects for one that stands in a wrong file; but waits for a better one where there is something to go on with. */
+  async #readNetConf(): Promise<NetConf> {
+    for (let pause = FIRST_RETRY; ; pause = Math.min(2 * pause, LONGEST_RETRY)) {
+      try {
+        const netConf = await this.#options.source.netConf();
+        this.#confProblem = null;
+        return netConf;
+      } catch (error) {
+        if (!(error instanceof DocumentError) || this.#netConf === undefined) throw error;
+        const problem = error.message.replaceAll('\n', '; ');
+        if (problem !== this.#confProblem) {
+          this.#confFaults++;
+          this.#options.log(`${problem}: going on with what was known before`, { level: 'warn' });
+        }
+        this.#confProblem = problem;
+        await this.#pause(pause);
+      }
+    }
+  }
+
+  async #pause(milliseconds: number): Promise<void> {
+    await sleep(milliseconds, undefined, { signal: this.#stop.signal }).catch(() => {
+      throw new StoppedError();
+    });
   }
 
   #chooseInterface(): Promise<ExternalInterface> {
@@ -243,6 +274,16 @@ export class Agent {
 
   #deviceNames(): string[] {
     return FAMILIES.flatMap((family) => this.#backend?.overlays[family]?.device ?? []);
+  }
+
+  /** Those of another configuration, which nobody needs any more. */
+  async #removeDevices(names: readonly string[]): Promise<void> {
+    const needed = this.#deviceNames();
+    for (const name of names) {
+      if (needed.includes(name) || (await this.#host.link(name))?.alias !== TAP_ALIAS) continue;
+      await this.#host.iproute.run('ip', ['link', 'del', 'dev', name]);
+      this.#options.log(`removed ${name}, a device of the configuration before`);
+    }
   }
 
   /** How other nodes are to reach this one. MAC addresses that they know already stay. */

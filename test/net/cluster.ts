@@ -93,6 +93,12 @@ export class Cluster {
     this.#write();
   }
 
+  /** Makes the file one that nobody can use; returns what mends it. */
+  spoil(): () => void {
+    writeFileSync(join(this.#files, 'cluster.yaml'), 'network: nowhere\n');
+    return () => this.#write();
+  }
+
   directory(node: NodePlan): string {
     return join(this.#files, node.name);
   }
