@@ -121,7 +121,8 @@ export class Daemon implements DaemonHandlers {
     this.#neighbourFollower = new NeighbourFollower(this.#neighbours, () => this.#devices.values(), options.log);
     const asked = options.devices.map((device) => device.workers ?? 0);
     this.#workers = Math.max(...asked, 0) || Math.min(availableParallelism(), MAX_DEFAULT_WORKERS);
-    this.#busyPoll = Math.max(...options.devices.map((device) => device['busy-poll'] ?? DEFAULT_BUSY_POLL));
+    const looks = options.devices.map((device) => device['busy-poll'] ?? DEFAULT_BUSY_POLL);
+    this.#busyPoll = looks.length > 0 ? Math.max(...looks) : DEFAULT_BUSY_POLL;
   }
 
   start(): Promise<void> {

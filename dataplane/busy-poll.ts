@@ -35,12 +35,12 @@ export class BusyPoll {
     }
     const asleep = performance.now();
     const ready = libc.poll(pollfds, count, LONGEST_WAIT);
-    if (ready > 0) this.woken(performance.now() - asleep);
+    if (ready >= 0) this.waited(performance.now() - asleep);
     return ready;
   }
 
-  /** A packet has ended a wait of so many milliseconds. */
-  woken(milliseconds: number): void {
+  /** A wait has taken so many milliseconds. */
+  waited(milliseconds: number): void {
     if (milliseconds > this.#limit) this.window = this.window > SHORTEST ? this.window / 2 : 0;
     else this.window = Math.min(this.#limit, Math.max(SHORTEST, this.window * 2));
   }

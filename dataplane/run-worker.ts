@@ -7,16 +7,20 @@ import { Worker } from './worker.ts';
 export default function runWorker(task: WorkerTask): void {
   task.messages.postMessage({ thread: threadId() } satisfies WorkerReport);
   const worker = new Worker(task.worker, task.shared);
-  const warmUp = new WarmUp();
+  let warmUp: WarmUp | undefined = new WarmUp();
   for (const uplink of task.uplinks) worker.addUplink(uplink);
   for (const device of task.devices) worker.addDevice(device);
   for (const tap of task.taps) worker.listen(tap);
   try {
-    worker.run(task, () => warmUp.step());
+    worker.run(task, () => {
+      if (warmUp?.step()) return true;
+      warmUp = undefined; // with its memory
+      return false;
+    });
   } catch (error) {
     worker.settle();
     throw error;
   } finally {
-    warmUp.close();
+    warmUp?.close();
   }
 }

@@ -6,7 +6,7 @@ test('a worker looks on for longer while packets come soon, and not at all when 
   const busy = new BusyPoll(50);
   const windows = (...waits: number[]) =>
     waits.map((wait) => {
-      busy.woken(wait);
+      busy.waited(wait);
       return Math.round(busy.window * 1000);
     });
   assert.equal(busy.window, 0);
@@ -16,6 +16,6 @@ test('a worker looks on for longer while packets come soon, and not at all when 
 
 test('without busy-poll it blocks at once', () => {
   const busy = new BusyPoll(0);
-  busy.woken(0.001);
+  busy.waited(0.001);
   assert.equal(busy.window, 0);
 });
