@@ -145,9 +145,10 @@ export class DeviceSet {
 
   /** Throws a CommandError where the device asks for more than there is. */
   updateOffload(device: VxlanDevice): void {
-    const { send, receive } = this.#options.offload.update(device);
+    const { offload } = this.#options;
+    const { send, receive } = offload.update(device);
     const obstacle = send ?? receive;
-    if (device.config.offload !== 'require' || obstacle === undefined) return;
+    if (device.config.offload !== 'require' || obstacle === undefined || offload.isResting(device)) return;
     throw new CommandError(`${device.name}: offload require: ${obstacle}`, 'EOPNOTSUPP');
   }
 

@@ -295,6 +295,7 @@ export class FdbTable {
   setState(cell: number, state: number, now: number): void {
     this.words[cell + CELL_STATE] = state;
     this.words[cell + CELL_UPDATED] = now;
+    this.#tell(cell, this.destination(cell));
   }
 
   /** `now` in coarse seconds. */
@@ -302,19 +303,28 @@ export class FdbTable {
     this.words[cell + CELL_UPDATED] = now;
   }
 
+  /** `now` in coarse seconds. */
+  setUsed(cell: number, now: number): void {
+    this.words[cell + CELL_USED] = now;
+  }
+
   /** Sends an entry's frames elsewhere, in one atomic store. */
   setDestination(cell: number, destination: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, destination);
     this.changes++;
-    this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), destination);
+    this.#tell(cell, destination);
   }
 
   remove(cell: number): void {
     Atomics.store(this.words, cell + CELL_DESTINATION, TOMBSTONE);
     this.changes++;
-    this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), 0);
+    this.#tell(cell, 0);
     this.#live--;
     this.#tombstones++;
+  }
+
+  #tell(cell: number, destination: number): void {
+    this.mirror?.setEntry(this.device(cell), this.macHigh(cell), this.macLow(cell), destination, this.state(cell));
   }
 
   /** The first entry's cell behind `cell` (0 to begin), -1 at the end. remove() is allowed on the way, insert() is not. */

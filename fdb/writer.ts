@@ -165,14 +165,30 @@ export class FdbWriter {
   }
 
   /** Tells the mirror of a device's entries and their next hops as they are. */
-  replay(device: number, mirror: Omit<FdbMirror, 'heard'>): void {
+  replay(device: number, mirror: Omit<FdbMirror, 'stamps'>): void {
     const { table } = this;
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
       if (table.device(cell) !== device) continue;
       const destination = table.destination(cell);
       if ((destination & 1) === 0) mirror.setNextHop(destination >> 1);
-      mirror.setEntry(device, table.macHigh(cell), table.macLow(cell), destination);
+      mirror.setEntry(device, table.macHigh(cell), table.macLow(cell), destination, table.state(cell));
     }
+  }
+
+  /** Takes over from the mirror, which is about to forget them, when a device's entries were used and heard. */
+  catchUp(device: number): void {
+    const { table } = this;
+    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
+      if (table.device(cell) === device) this.#catchUp(cell);
+    }
+  }
+
+  #catchUp(cell: number): void {
+    const { table } = this;
+    if (!table.mirror) return;
+    const { used, heard } = table.mirror.stamps(table.device(cell), table.macHigh(cell), table.macLow(cell));
+    if (seconds(used) > table.used(cell)) table.setUsed(cell, seconds(used));
+    if (seconds(heard) > table.updated(cell)) table.setUpdated(cell, seconds(heard));
   }
 
   /** Entries (MACs) of a device. */
@@ -230,9 +246,8 @@ export class FdbWriter {
       const limit = ageing(table.device(cell));
       if (limit === 0) continue;
       let left = table.updated(cell) + limit - seconds(now);
-      if (left <= 0 && this.table.mirror) {
-        const heard = seconds(this.table.mirror.heard(table.device(cell), table.macHigh(cell), table.macLow(cell)));
-        if (heard > table.updated(cell)) table.setUpdated(cell, heard);
+      if (left <= 0) {
+        this.#catchUp(cell);
         left = table.updated(cell) + limit - seconds(now);
       }
       if (left <= 0) this.#remove(cell, now, 'aged');
@@ -401,6 +416,7 @@ export class FdbWriter {
 
   /** One record a remote, or one for a group; with ages when `now` is given. */
   #records(cell: number, now?: number): FdbRecord[] {
+    if (now !== undefined) this.#catchUp(cell);
     const nhid = this.#groupOf(cell);
     if (nhid !== undefined) return [this.#record(cell, nhid, now)];
     return this.#hops(cell).map((hop) => this.#record(cell, hop, now));

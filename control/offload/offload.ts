@@ -8,7 +8,8 @@
  */
 
 import { rmSync } from 'node:fs';
-import type { FdbMirror } from '../../fdb/mirror.ts';
+import type { FdbMirror, MirrorStamps } from '../../fdb/mirror.ts';
+import { isDynamic } from '../../fdb/state.ts';
 import type { FdbWriter } from '../../fdb/writer.ts';
 import { TCX_EGRESS, TCX_INGRESS } from '../../system/bpf/abi.ts';
 import { attachTcx } from '../../system/bpf/link.ts';
@@ -47,6 +48,8 @@ interface Attached {
   readonly device: VxlanDevice;
   /** The NIC that its next hops were told to leave through. */
   nic: number;
+  /** Entries that are dynamic, as learned ones, let nobody in (vtep-filter strict). */
+  isStrict: boolean;
   /** What its program was assembled for, and the link that holds it. */
   program?: { readonly key: string; readonly link: Link } | undefined;
   /** Where its VNI is registered, and under which number. */
@@ -112,6 +115,11 @@ export class Offload implements FdbMirror {
     this.update(device);
   }
 
+  /** Whether something of it is left to the workers for the time being, which is no obstacle. */
+  isResting(device: VxlanDevice): boolean {
+    return this.#isWatched(device) || !device.isUp;
+  }
+
   remove(device: VxlanDevice): void {
     this.#detach(device.index);
     if (typeof this.#mirror === 'object') this.#mirror.clearCounters(device.index);
@@ -134,17 +142,20 @@ export class Offload implements FdbMirror {
     return typeof this.#mirror === 'object' ? this.#mirror.counters(device.index) : undefined;
   }
 
-  heard(device: number, macHigh: number, macLow: number): number {
-    if (typeof this.#mirror !== 'object' || !this.#attached.has(device)) return 0;
-    const { seen } = this.#mirror.stamps(device, macHigh, macLow);
-    // From the kernel's clock to this process's.
-    return seen === 0 ? 0 : seen - Number(process.hrtime.bigint()) / 1e6 + performance.now();
+  stamps(device: number, macHigh: number, macLow: number): MirrorStamps {
+    const attached = this.#attached.get(device);
+    if (typeof this.#mirror !== 'object' || !attached) return NEVER;
+    const { used, seen } = this.#mirror.stamps(device, macHigh, macLow);
+    // Without learning the workers do not note it either.
+    const heard = attached.device.config.learning ? seen : 0;
+    return { used: fromKernel(used), heard: fromKernel(heard) };
   }
 
-  setEntry(device: number, macHigh: number, macLow: number, destination: number): void {
-    if (typeof this.#mirror !== 'object' || !this.#attached.has(device)) return;
-    // Lists (head-end replication, groups of next hops) are the workers'.
-    if (destination === 0 || destination & 1) {
+  setEntry(device: number, macHigh: number, macLow: number, destination: number, state: number): void {
+    const attached = this.#attached.get(device);
+    if (typeof this.#mirror !== 'object' || !attached) return;
+    // Lists (head-end replication, groups of next hops) are the workers', and MACs by which nobody may send.
+    if (destination === 0 || destination & 1 || (attached.isStrict && isDynamic(state))) {
       this.#mirror.removeEntry(device, macHigh, macLow);
       return;
     }
@@ -153,8 +164,7 @@ export class Offload implements FdbMirror {
     } catch (error) {
       // Without its entry a MAC is the workers'; with its old one it would go to another VTEP.
       this.#mirror.removeEntry(device, macHigh, macLow);
-      if (!this.#full) this.#log(`not all of the FDB is offloaded: ${(error as Error).message}`, { level: 'warn' });
-      this.#full = true;
+      this.#tellFull(error);
     }
   }
 
@@ -164,10 +174,15 @@ export class Offload implements FdbMirror {
     const attached = this.#attached.get(key.device);
     if (typeof this.#mirror !== 'object' || !attached) return;
     const template = nextHops.resolved(index);
-    if (template) this.#mirror.setNextHop(index, template, attached.nic);
-    else this.#mirror.removeNextHop(index);
-    if (nextHops.find(key) === index) this.#know(index, key);
-    else this.#forgetVtep(index);
+    try {
+      if (template) this.#mirror.setNextHop(index, template, attached.nic);
+      else this.#mirror.removeNextHop(index);
+      if (nextHops.find(key) === index) this.#know(index, key);
+      else this.#forgetVtep(index);
+    } catch (error) {
+      this.#mirror.removeNextHop(index);
+      this.#tellFull(error);
+    }
   }
 
   /** What is pinned goes on, with what it knows. */
@@ -179,6 +194,12 @@ export class Offload implements FdbMirror {
     }
     for (const { fd } of links) libc.close(fd);
     if (typeof this.#mirror === 'object') this.#mirror.close();
+  }
+
+  /** The kernel had no room, or no memory: what it lacks is the workers'. */
+  #tellFull(error: unknown): void {
+    if (!this.#full) this.#log(`not all of the FDB is offloaded: ${(error as Error).message}`, { level: 'warn' });
+    this.#full = true;
   }
 
   #know(index: number, { device, ip }: Vtep): void {
@@ -202,8 +223,12 @@ export class Offload implements FdbMirror {
     }
   }
 
+  #isWatched({ index }: VxlanDevice): boolean {
+    return (this.#watchers.get(index) ?? 0) > 0;
+  }
+
   #apply(device: VxlanDevice): OffloadState {
-    const isWatched = this.#watchers.get(device.index) ? 'somebody watches its packets' : undefined;
+    const isWatched = this.#isWatched(device) ? 'somebody watches its packets' : undefined;
     const common = device.config.offload === 'off' ? 'offload is off' : (isWatched ?? this.#obstacle(device));
     const send = common ?? sendObstacle(device.config, familyOf(device.place.local));
     const receive = common ?? this.#receiveObstacle(device);
@@ -239,7 +264,8 @@ export class Offload implements FdbMirror {
   }
 
   /** Why packets cannot be received by a program. */
-  #receiveObstacle({ index, config }: VxlanDevice): string | undefined {
+  #receiveObstacle({ index, config, isUp }: VxlanDevice): string | undefined {
+    if (!isUp) return 'the device is down'; // where the kernel drops, and tells nobody
     const isBound = config['vtep-filter'] === 'strict' && this.#fdb.nextHops.peers.isBound(index);
     return isBound ? 'workers check that inner source addresses are of the sending node' : undefined;
   }
@@ -251,10 +277,13 @@ export class Offload implements FdbMirror {
 
   #attach(device: VxlanDevice): Attached {
     const nic = device.place.nic!.ifindex;
+    const isStrict = device.config['vtep-filter'] === 'strict';
     const known = this.#attached.get(device.index);
-    if (known?.nic === nic) return known;
-    const attached = known ?? { device, nic };
+    if (known?.nic === nic && known.isStrict === isStrict) return known;
+    if (known) this.#fdb.catchUp(device.index);
+    const attached = known ?? { device, nic, isStrict };
     attached.nic = nic;
+    attached.isStrict = isStrict;
     this.#attached.set(device.index, attached);
     this.#fdb.replay(device.index, this);
     return attached;
@@ -343,6 +372,7 @@ export class Offload implements FdbMirror {
   /** Empties the maps of what they have of a device. */
   #forget(device: number): void {
     const mirror = this.#mirror as OffloadMirror;
+    this.#fdb.catchUp(device);
     this.#fdb.replay(device, {
       setEntry: (_, macHigh, macLow) => mirror.removeEntry(device, macHigh, macLow),
       setNextHop: (index) => mirror.removeNextHop(index),
@@ -364,6 +394,13 @@ function linked(fd: number, { config }: VxlanDevice): Link {
 function unlink({ fd, pin }: Link): void {
   if (pin !== undefined) rmSync(pin, { force: true });
   libc.close(fd);
+}
+
+const NEVER: MirrorStamps = { used: 0, heard: 0 };
+
+/** Milliseconds of the kernel's clock as those of this process's; 0 stays 0. */
+function fromKernel(milliseconds: number): number {
+  return milliseconds === 0 ? 0 : milliseconds - Number(process.hrtime.bigint()) / 1e6 + performance.now();
 }
 
 const OFF: OffloadState = { send: 'offload is off', receive: 'offload is off' };

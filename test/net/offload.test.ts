@@ -118,6 +118,26 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 
   await left.fdb(`append ${right.mac} dev flannel.1 dst ${right.local}`);
   assert.equal(await lost(), 0);
 
+  const received = async () => (await stats(left.host))[0].rx;
+  await uvxlan(left.host, 'link set flannel.1 vtep-filter strict');
+  assert.equal(await lost(), 0);
+  const allowed = (await received()).offloaded;
+  await left.fdb(`replace ${right.mac} dev flannel.1 dst ${right.local} dynamic`);
+  assert.equal(await lost(3), 1, 'by a dynamic entry nobody may send under strict');
+  const { offloaded: afterwards, drops } = await received();
+  assert.deepEqual([afterwards, drops.rx_wrong_vtep], [allowed, 3]);
+  await left.fdb(`replace ${right.mac} dev flannel.1 dst ${right.local}`);
+  await uvxlan(left.host, 'link set flannel.1 vtep-filter off');
+
+  left.host.ip('link set flannel.1 down');
+  await eventually('receive is left to the workers', async () => (await offload())?.receive === 'the device is down');
+  assert.equal((await ping(right.host, left.addresses[0], { count: 4, interval: 0.01 })).loss, 1);
+  assert.equal((await received()).drops.rx_device_down, 4, 'what is lost is not said to have arrived');
+  left.host.ip('link set flannel.1 up');
+  left.host.ip(`neigh replace ${address} lladdr ${right.mac} dev flannel.1 nud permanent`); // it forgets them
+  await eventually('receive is offloaded', async () => (await offload())?.receive === true);
+  assert.equal(await lost(), 0);
+
   right.host.ip('link set eth0 address 02:00:00:00:09:09');
   await ping(right.host, left.local, { count: 1 }); // so that the left hears of it
   await eventually('the next hop is known by its new MAC', async () => (await lost(1)) === 0);
