@@ -2,47 +2,43 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import type { CompareOptions } from './arguments.ts';
 import { environment } from './environment.ts';
-import { lock } from './lock.ts';
 import { htmlReport } from './report/html.ts';
 import { markdownReport, terminalReport } from './report/text.ts';
 import type { Result } from './result.ts';
 import { runRounds } from './rounds.ts';
 
-/** Prints the report; returns whether every figure could be had. Throws when another benchmark runs. */
+/** Prints the report; returns whether every figure could be had. */
 export async function compare(options: CompareOptions, command: string): Promise<boolean> {
   const { pace, limit, output, rounds } = options;
-  const unlock = await lock();
-  try {
-    const started = new Date();
-    const skipped: { what: string; why: string }[] = [];
-    const runs = <T extends { name: string }>(items: readonly T[], lacks: (item: T) => string | undefined): T[] =>
-      items.filter((item) => {
-        const why = lacks(item);
-        if (why !== undefined) skipped.push({ what: item.name, why });
-        return why === undefined;
-      });
-    const peers = runs(options.peers, ({ left, right }) => left.lacks() ?? right.lacks());
-    const measures = runs(options.measures, (measure) => measure.lacks?.());
-    const found = environment();
-    const outcome = await runRounds({ peers, measures, rounds, pace, limit, progress: progress(started) });
-    const result: Result = {
-      format: 1,
-      started: started.toISOString(),
-      seconds: Math.round((Date.now() - started.getTime()) / 1000),
-      command,
-      environment: found,
-      pace,
-      peers: peers.map(({ name, about }) => ({ name, about })),
-      quantities: measures.flatMap(({ quantities }) => quantities),
-      skipped,
-      ...outcome,
-    };
-    console.log(terminalReport(result));
-    if (output !== undefined) writeReports(result, output);
-    return result.runs.every(({ failures }) => failures.length === 0);
-  } finally {
-    unlock();
-  }
+  if (output !== undefined) mkdirSync(output, { recursive: true }); // so that it does not fail in the end
+  const started = new Date();
+  const skipped: { what: string; why: string }[] = [];
+  const runs = <T extends { name: string }>(items: readonly T[], lacks: (item: T) => string | undefined): T[] =>
+    items.filter((item) => {
+      const why = lacks(item);
+      if (why !== undefined) skipped.push({ what: item.name, why });
+      return why === undefined;
+    });
+  const peers = runs(options.peers, ({ left, right }) => left.lacks() ?? right.lacks());
+  const measures = runs(options.measures, (measure) => measure.lacks?.());
+  const found = environment();
+  const outcome = await runRounds({ peers, measures, rounds, pace, limit, progress: progress(started) });
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  const result: Result = {
+    format: 1,
+    started: started.toISOString(),
+    seconds: Math.round((Date.now() - started.getTime()) / 1000),
+    command,
+    environment: found,
+    pace,
+    peers: peers.map(({ name, about }) => ({ name, about })),
+    quantities: measures.flatMap(({ quantities }) => quantities),
+    skipped,
+    ...outcome,
+  };
+  console.log(terminalReport(result));
+  if (output !== undefined) writeReports(result, output);
+  return result.runs.every(({ failures }) => failures.length === 0);
 }
 
 /** report.json, report.md and report.html. */
@@ -61,7 +57,7 @@ function progress(started: Date): (what: string, done: number) => void {
     const elapsed = (Date.now() - started.getTime()) / 1000;
     const left = done > 0.02 ? `, about ${Math.ceil(((elapsed / done) * (1 - done)) / 60)} min left` : '';
     if (process.stderr.isTTY) {
-      process.stderr.write(`\r\x1b[K${what}${left}${done >= 1 ? '\n' : ''}`);
+      process.stderr.write(`\r\x1b[K${what}${left}`);
       return;
     }
     const peer = what.slice(0, what.lastIndexOf(': '));

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { ArgumentError, type Command, HELP, parseArguments } from './arguments.ts';
 import { compare, writeReports } from './compare.ts';
+import { lock } from './lock.ts';
 import { MEASURES } from './measures/measures.ts';
 import { micro } from './micro.ts';
 import { parsePeers } from './peers/peers.ts';
@@ -19,21 +20,42 @@ async function run(command: Command, argv: readonly string[]): Promise<boolean> 
       list();
       return true;
     case 'compare':
-      return compare(command.options, ['npm run bench', ...(argv.length > 0 ? ['--', ...argv] : [])].join(' '));
+      return alone(() =>
+        compare(command.options, ['npm run bench', ...(argv.length > 0 ? ['--', ...argv] : [])].join(' ')),
+      );
     case 'report': {
-      const result = JSON.parse(readFileSync(command.file, 'utf8')) as Result;
-      if (result.format !== 1) throw new Error(`${command.file} is no report of this program's`);
+      const result = readReport(command.file);
       if (command.output === undefined) console.log(terminalReport(result));
       else writeReports(result, command.output);
       return true;
     }
     case 'scale':
-      scale(command.output);
-      return true;
+      return alone(() => scale(command.output));
     case 'micro':
-      return micro(command.word);
+      return alone(() => micro(command.word));
     case 'transfer':
-      return transfer(command.megabytes);
+      return alone(() => transfer(command.megabytes));
+  }
+}
+
+/** Throws when the file is not there, or is something else. */
+function readReport(file: string): Result {
+  const text = readFileSync(file, 'utf8');
+  let result: Result | undefined;
+  try {
+    result = JSON.parse(text) as Result;
+  } catch {} // said below
+  if (result?.format !== 1) throw new Error(`${file} is no report.json of this program's`);
+  return result;
+}
+
+/** Runs what measures. Throws when another benchmark runs. */
+async function alone(measure: () => boolean | Promise<boolean>): Promise<boolean> {
+  const unlock = await lock();
+  try {
+    return await measure();
+  } finally {
+    unlock();
   }
 }
 
