@@ -228,14 +228,15 @@ export class Offload implements FdbMirror {
   }
 
   #apply(device: VxlanDevice): OffloadState {
-    const isWatched = this.#isWatched(device) ? 'somebody watches its packets' : undefined;
-    const common = device.config.offload === 'off' ? 'offload is off' : (isWatched ?? this.#obstacle(device));
-    const send = common ?? sendObstacle(device.config, familyOf(device.place.local));
-    const receive = common ?? this.#receiveObstacle(device);
-    if (common !== undefined) {
+    const obstacle = device.config.offload === 'off' ? 'offload is off' : this.#obstacle(device);
+    if (obstacle !== undefined) {
       this.#detach(device.index);
-      return { send, receive };
+      return { send: obstacle, receive: obstacle };
     }
+    // The maps stay filled meanwhile: with a large FDB that takes seconds.
+    const watched = this.#isWatched(device) ? 'somebody watches its packets' : undefined;
+    const send = watched ?? sendObstacle(device.config, familyOf(device.place.local));
+    const receive = watched ?? this.#receiveObstacle(device);
     try {
       const attached = this.#attach(device);
       if (send === undefined) this.#attachSend(attached);
