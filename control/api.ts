@@ -71,6 +71,8 @@ export async function startApi(handlers: DaemonHandlers, path: string = socketPa
 async function serve(socket: Socket, handlers: DaemonHandlers): Promise<void> {
   const events = new EventStream(socket, handlers);
   const capture = new CaptureStream(socket, handlers);
+  // A client that goes away: it is told by 'close', also when all that it has asked for was read.
+  socket.on('error', () => {});
   socket.on('close', () => {
     events.close();
     capture.close();

@@ -231,6 +231,35 @@ test('a client that does not read blocks nobody else', async (t) => {
   assert.ok(results.every((records) => records.length === 20_000));
 });
 
+test('a client that goes before its capture is written out harms nobody', async (t) => {
+  const daemon = new FakeDaemon();
+  const api = await serve(t, daemon);
+  const { socket, ask } = await raw(t, api);
+  const written = new Promise<void>((resolve) => {
+    const { capture } = daemon;
+    daemon.capture = (request) => {
+      const running = capture.call(daemon, request);
+      let write: ((bytes: Uint8Array) => void) | undefined;
+      const start: typeof running.start = (sink) => (write = (bytes) => sink.write(bytes));
+      // The client has ended its side by now, and nobody reads that.
+      const finish = async (): Promise<void> => {
+        await running.finish();
+        socket.destroy();
+        await new Promise((done) => socket.once('close', done));
+        write!(Buffer.alloc(100));
+        await new Promise(setImmediate);
+        resolve();
+      };
+      return { ...running, start, finish };
+    };
+  });
+  await ask(`${JSON.stringify({ version: VERSION, command: 'capture' })}\n`);
+  socket.end();
+  await written;
+  const other = await client(t, api);
+  await other.ask('status');
+});
+
 test('a second daemon in the namespace is refused, and the first goes on', async (t) => {
   const api = await serve(t);
   await assert.rejects(startApi(new FakeDaemon(), api.path), {
