@@ -57,17 +57,19 @@ export async function run(args: string[]): Promise<number> {
     segments,
     ...(snapLength ? { snapLength } : {}),
   });
-  complain(`capturing${dev === null ? '' : ` on ${dev}`}, Ctrl-C ends it`);
-  const writer = new CaptureWriter(file, wish, () => capture.finish());
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => capture.finish());
-  const timer = wish.seconds === undefined ? undefined : setTimeout(() => capture.finish(), wish.seconds * 1000);
+  let timer: NodeJS.Timeout | undefined;
   try {
+    const writer = new CaptureWriter(file, wish, () => capture.finish());
+    complain(`capturing${dev === null ? '' : ` on ${dev}`}, Ctrl-C ends it`);
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => capture.finish());
+    if (wish.seconds !== undefined) timer = setTimeout(() => capture.finish(), wish.seconds * 1000);
     const { written, lost, isWhole } = await writer.take(capture.chunks);
     complain(`${written} packet${written === 1 ? '' : 's'} captured, ${lost} lost`);
     if (!isWhole) complain('the daemon has ended the capture');
     return isWhole ? 0 : 1;
   } finally {
     clearTimeout(timer);
+    capture.close();
   }
 }
 

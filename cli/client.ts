@@ -42,6 +42,8 @@ export async function connectToDaemon(path: string = socketPath()): Promise<Clie
 export interface CaptureClient {
   readonly chunks: AsyncIterable<Uint8Array>;
   finish(): void;
+  /** Ends it at once, whatever is still to come. */
+  close(): void;
 }
 
 /** Throws CommandError with the daemon's sentence. */
@@ -56,7 +58,7 @@ export async function openCapture(args: unknown, path: string = socketPath()): P
     socket.destroy();
     throw new CommandError(reply.error.message, reply.error.errno ?? 'EIO');
   }
-  return { chunks: input.rest(), finish: () => void socket.end() };
+  return { chunks: input.rest(), finish: () => void socket.end(), close: () => void socket.destroy() };
 }
 
 /** A command for the daemon, and how its result is printed if it has any. */

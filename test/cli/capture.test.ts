@@ -47,6 +47,19 @@ test('a ring of files: each can be read by itself, and the oldest is written ane
   assert.deepEqual(read, [['number 6'], ['number 2', 'number 3'], ['number 4', 'number 5']]);
 });
 
+test('a file that cannot be written ends it', async (t) => {
+  const daemon = daemonWith(1);
+  const uvxlan = await commandLine(t, daemon);
+  for (const [file, fault] of [
+    ['/nowhere/x', /ENOENT.*\/nowhere\/x/],
+    ['/dev/full', /ENOSPC/],
+  ] as const) {
+    const { status, stderr } = await uvxlan(`capture -w ${file}`);
+    assert.equal(status, 1);
+    assert.match(stderr, fault);
+  }
+});
+
 test('what is asked of the daemon', async (t) => {
   const daemon = daemonWith(1);
   const uvxlan = await commandLine(t, daemon);
