@@ -4,8 +4,6 @@ import {
   RECORD_DEVICE,
   RECORD_DROP,
   RECORD_FLAGS,
-  RECORD_GSO,
-  RECORD_GSO_SIZE,
   RECORD_LENGTH,
   RECORD_OUTER,
   RECORD_RECEIVED,
@@ -13,15 +11,10 @@ import {
   RECORD_VIA_HOST,
   type RingReader,
 } from '../../dataplane/record/ring.ts';
-import { GSO_UDP_L4 } from '../../system/vnet.ts';
-import { formatIpv4, formatIpv6 } from '../../wire/address.ts';
-import { ETHER_HEADER } from '../../wire/ethernet.ts';
-import { IPV4_DESTINATION, IPV4_SOURCE } from '../../wire/ipv4.ts';
-import { IPV6_DESTINATION, IPV6_SOURCE } from '../../wire/ipv6.ts';
-import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
 import type { DropSample, PeerRate } from '../protocol.ts';
 import { type CaptureNames, commentsOf } from './comments.ts';
 import { fillHostHeaders } from './host-headers.ts';
+import { type Outer, outerOf } from './outer.ts';
 
 /** Samples of drops that are kept: some reasons of some devices. */
 const MOST_DROPS = 256;
@@ -77,10 +70,11 @@ export class Samples {
     const isDropped = words[record + RECORD_DROP] > 0;
     if (!isOuter && !isDropped) return;
     const bytes = ring.packet(record);
-    const outer = isOuter ? outerOf(bytes, (flags & RECORD_RECEIVED) !== 0) : undefined;
+    const isReceived = (flags & RECORD_RECEIVED) !== 0;
+    const outer = isOuter ? outerOf(words, record, bytes, isReceived) : undefined;
     const device = outer && this.#names.deviceOf(words[record + RECORD_UPLINK], outer.vni);
     if (isDropped) this.#keepDrop(ring, record, device?.name);
-    else if (outer && device) this.#count(words, record, outer, device.name);
+    else if (outer && device) this.#count(outer, isReceived, device.name);
   }
 
   #keepDrop(ring: RingReader, record: number, outerDevice: string | undefined): void {
@@ -105,8 +99,7 @@ export class Samples {
     });
   }
 
-  #count(words: Int32Array, record: number, { address, length }: Outer, dev: string): void {
-    const isReceived = (words[record + RECORD_FLAGS] & RECORD_RECEIVED) !== 0;
+  #count({ address, packets, bytes }: Outer, isReceived: boolean, dev: string): void {
     const key = `${dev} ${address}`;
     let peer = this.#peers.get(key);
     if (!peer) {
@@ -115,12 +108,8 @@ export class Samples {
       this.#peers.set(key, peer);
     }
     const sums = isReceived ? peer.received : peer.sent;
-    // A run is one record, and as many packets as have gone or come at once.
-    const behind = words[record + RECORD_LENGTH] - (length - VXLAN_HEADER);
-    const isRun = words[record + RECORD_GSO] >> 8 === GSO_UDP_L4;
-    const packets = isRun ? Math.max(1, Math.ceil(behind / words[record + RECORD_GSO_SIZE])) : 1;
     sums.packets += packets;
-    sums.bytes += behind - packets * VXLAN_HEADER;
+    sums.bytes += bytes;
   }
 
   /**
@@ -158,25 +147,4 @@ function busiest(rates: PeerRate[]): PeerRate[] {
       told.set(dev, count);
       return count <= TOLD_PEERS;
     });
-}
-
-interface Outer {
-  readonly vni: number;
-  /** Of the other end. */
-  readonly address: string;
-  /** Of all outer headers. */
-  readonly length: number;
-}
-
-/** As uvxlan writes and takes them: without options. Undefined when the bytes end before. */
-function outerOf(bytes: Uint8Array, isReceived: boolean): Outer | undefined {
-  if (bytes.length < OUTER_LENGTH_IPV4) return undefined;
-  const isIpv4 = bytes[ETHER_HEADER] >> 4 === 4;
-  const length = isIpv4 ? OUTER_LENGTH_IPV4 : OUTER_LENGTH_IPV6;
-  if (bytes.length < length) return undefined;
-  const vni = vxlanVni(bytes, length - VXLAN_HEADER);
-  const address = isIpv4
-    ? formatIpv4(bytes, ETHER_HEADER + (isReceived ? IPV4_SOURCE : IPV4_DESTINATION))
-    : formatIpv6(bytes, ETHER_HEADER + (isReceived ? IPV6_SOURCE : IPV6_DESTINATION));
-  return { vni, address, length };
 }

@@ -19,12 +19,8 @@ import {
   RingReader,
 } from '../../dataplane/record/ring.ts';
 import type { TapSpec } from '../../dataplane/record/tap.ts';
-import { GSO_TYPE_MASK, GSO_UDP_L4 } from '../../system/vnet.ts';
-import { formatIp } from '../../wire/address.ts';
-import { ETHER_HEADER } from '../../wire/ethernet.ts';
-import { IPV4_SOURCE } from '../../wire/ipv4.ts';
-import { IPV6_SOURCE } from '../../wire/ipv6.ts';
-import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
+import { GSO_TYPE_MASK } from '../../system/vnet.ts';
+import { outerOf } from '../capture/outer.ts';
 import { type Flow, flowOf } from './flow.ts';
 
 export interface TrafficRequest {
@@ -176,18 +172,11 @@ export class TrafficSampler {
   }
 
   #takeReceived(words: Int32Array, record: number, packet: Uint8Array): void {
-    const isIpv6 = packet[ETHER_HEADER] >> 4 === 6;
-    const outer = isIpv6 ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4;
-    if (packet.length < outer) return;
-    const dev = this.#names.deviceOf(words[record + RECORD_UPLINK], vxlanVni(packet, outer - VXLAN_HEADER));
-    if (dev === undefined) return;
-    const source = ETHER_HEADER + (isIpv6 ? IPV6_SOURCE : IPV4_SOURCE);
-    const peer = formatIp(packet.subarray(source, source + (isIpv6 ? 16 : 4)));
-    const packets = packetsOf(words, record);
-    // Each packet of a run has outer headers of its own; a super-frame has them once.
-    const isRun = words[record + RECORD_GSO] >> 8 === GSO_UDP_L4;
-    const bytes = Math.max(0, words[record + RECORD_LENGTH] - outer * (isRun ? packets : 1));
-    this.#add(dev, 'rx', peer, flowOf(packet, outer, packet.length - outer), packets, bytes);
+    const outer = outerOf(words, record, packet, true);
+    const dev = outer && this.#names.deviceOf(words[record + RECORD_UPLINK], outer.vni);
+    if (!outer || dev === undefined) return;
+    const { address, length, bytes } = outer;
+    this.#add(dev, 'rx', address, flowOf(packet, length, packet.length - length), packetsOf(words, record), bytes);
   }
 
   #add(dev: string, direction: 'tx' | 'rx', peer: string, flow: Flow, packets: number, bytes: number): void {

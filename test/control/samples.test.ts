@@ -2,12 +2,10 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Sampler } from '../../control/capture/sampler.ts';
 import { Samples } from '../../control/capture/samples.ts';
-import { COUNTER } from '../../dataplane/counters.ts';
-import type { Pieces } from '../../dataplane/record/pieces.ts';
 import { allocateRing, RECORD_OUTER, RECORD_RECEIVED, RingReader } from '../../dataplane/record/ring.ts';
-import { Tap, type TapSpec } from '../../dataplane/record/tap.ts';
 import { frame, outerFrame, payload, vxlan } from '../dataplane/packet.ts';
-import { PORT, Rig } from '../dataplane/rig.ts';
+import { PORT } from '../dataplane/rig.ts';
+import { recorder } from './recorder.ts';
 
 const NAMES = {
   device: (index: number) => (index === 0 ? 'vx0' : undefined),
@@ -17,32 +15,14 @@ const NAMES = {
 };
 const FRAME = frame({ protocol: 'udp', payload: payload(58) }); // 100 bytes
 
-/** Records packets as a worker does. */
-function recorder() {
-  const { memory } = new Rig();
+function recorded() {
   const ring = allocateRing(1 << 16);
-  const spec: TapSpec = { id: 1, ring, device: -1, vni: -1, filter: '', outerFilter: '', snapLength: 192 };
-  const tap = new Tap(spec);
-  const at = memory.take(4096);
-  const record = (bytes: Uint8Array, flags: number, { drop = '', gsoSize = 0, device = -1 } = {}): void => {
-    memory.u8.set(bytes, at);
-    const pieces = {
-      at: [at],
-      length: [bytes.length],
-      total: bytes.length,
-      flags: 0,
-      gsoType: gsoSize > 0 ? 5 : 0,
-      gsoSize,
-    };
-    const index = tap.record(memory, pieces as unknown as Pieces, flags, device, 0, 1000);
-    if (drop) tap.drop(index, COUNTER[drop as keyof typeof COUNTER], 1);
-    tap.publish();
-  };
-  return { record, reader: new RingReader(ring) };
+  const spec = { id: 1, ring, device: -1, vni: -1, filter: '', outerFilter: '', snapLength: 192 };
+  return { record: recorder(spec), reader: new RingReader(ring) };
 }
 
 test('the rates of VTEPs follow from the samples and the counters', () => {
-  const { record, reader } = recorder();
+  const { record, reader } = recorded();
   const samples = new Samples(NAMES);
   const packet = outerFrame(vxlan(7, FRAME), PORT);
   for (let i = 0; i < 3; i++) record(packet, RECORD_OUTER | RECORD_RECEIVED);
@@ -63,7 +43,7 @@ test('the rates of VTEPs follow from the samples and the counters', () => {
 });
 
 test('the last drop of each reason is kept, by device', () => {
-  const { record, reader } = recorder();
+  const { record, reader } = recorded();
   const samples = new Samples(NAMES);
   record(frame({ from: 3 }), 0, { drop: 'tx_no_remote', device: 0 });
   record(FRAME, 0, { drop: 'tx_no_remote', device: 0 });
