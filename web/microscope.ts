@@ -4,17 +4,10 @@
  */
 import type { FieldShape, LayerShape, Live, PacketList, PacketShape } from '../control/web/shapes.ts';
 import { element } from './dom.js';
+import { shownFirst, stepsOf } from './steps.js';
 
 /** Bytes that the server takes (LARGEST_CAPTURE of shapes.ts, of which the browser has the types alone). */
 const LARGEST_CAPTURE = 16 * 1024 * 1024;
-
-interface Step {
-  readonly text: string;
-  /** Bytes from here on are there at this step. */
-  readonly from: number;
-}
-
-const SENT = 'Sent on the NIC.';
 
 const KEYS: Readonly<Record<string, number>> = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 
@@ -222,48 +215,9 @@ class PacketView {
       event.preventDefault();
       go(at + by);
     });
-    // As it is on the wire.
-    go(
-      Math.max(
-        0,
-        steps.findIndex(({ text }) => text === SENT),
-      ),
-    );
+    go(shownFirst(steps));
     return element('div', { class: 'stepper' }, row, this.#step);
   }
-}
-
-/** What the packet went through, in the order in which it happened. */
-export function stepsOf({ layers, direction, comments }: PacketShape): Step[] {
-  const inner = layers.find(({ depth }) => depth === 1);
-  if (!inner) return [];
-  const outside = layers.filter(({ depth, offset }) => depth === 0 && offset < inner.offset);
-  const decision = comments.find((comment) => comment.startsWith('to '));
-  const off = outside.map(({ title, offset, length }, i) => ({
-    text: `${title}: checked, and taken off (${length} bytes).`,
-    from: outside[i + 1]?.offset ?? offset + length,
-  }));
-  if (direction === 'in') {
-    return [
-      { text: 'The packet arrives on the NIC.', from: 0 },
-      ...off,
-      { text: 'The inner frame goes to the device of this VNI, as it was sent.', from: inner.offset },
-    ];
-  }
-  const other = layers
-    .find(({ title }) => title.startsWith('outer IPv'))
-    ?.fields.find(({ name }) => name === 'destination');
-  return [
-    { text: 'The frame arrives on the device, from the host or a pod.', from: inner.offset },
-    { text: `Its destination MAC is looked up in the FDB${decision ? `: ${decision}` : ''}.`, from: inner.offset },
-    ...outside
-      .toReversed()
-      .map(({ title, offset, length }) => ({ text: `${title} in front: ${length} bytes.`, from: offset })),
-    { text: SENT, from: 0 },
-    { text: `On the other node, ${other?.value ?? ''}: the packet arrives on the NIC.`, from: 0 },
-    ...off.map(({ text, from }) => ({ text: `On the other node: ${text}`, from })),
-    { text: 'On the other node: the inner frame goes to the device of this VNI, as it was sent.', from: inner.offset },
-  ];
 }
 
 function endOf({ offset, bit, bits }: FieldShape): number {

@@ -114,7 +114,7 @@ class Site {
     this.#files.set('/uplot.css', { type: 'text/css; charset=utf-8', body: uplot('min.css') });
     this.#files.set('/style.css', { type: 'text/css; charset=utf-8', body: web('style.css') });
     this.#files.set('/uplot.js', { type: script, body: uplot('iife.min.js') });
-    for (const name of ['main', 'charts', 'dom', 'drops', 'microscope', 'rates', 'tables', 'topology']) {
+    for (const name of ['main', 'charts', 'dom', 'drops', 'microscope', 'rates', 'steps', 'tables', 'topology']) {
       this.#files.set(`/${name}.js`, { type: script, body: web(`${name}.js`) });
     }
   }

@@ -109,6 +109,7 @@ test('serves its files with headers that keep others out', async (t) => {
     'drops.js',
     'microscope.js',
     'rates.js',
+    'steps.js',
     'tables.js',
     'topology.js',
   ]) {
