@@ -1,10 +1,12 @@
 /** `uvxlan explain`: packets from a file, from standard input, or live from the daemon, byte by byte. */
 import { createReadStream } from 'node:fs';
 import { UsageError } from '../control/words.ts';
+import { ByteQueue } from '../packets/byte-queue.ts';
 import { CaptureError, type ReadPacket, readCapture } from '../packets/capture-reader.ts';
 import { dissect } from '../packets/dissect.ts';
 import { FilterError } from '../packets/filter/expression.ts';
 import { compileFilter, type Filter } from '../packets/filter/filter.ts';
+import type { Packet } from '../packets/packet.ts';
 import { type Explained, explainedJson } from './explain/explained.ts';
 import { parseHex } from './explain/hex.ts';
 import { explainedHtml, htmlHead, htmlTail } from './explain/html.ts';
@@ -29,20 +31,22 @@ packet all that stands before the fault, and the fault.
              are there: of an outer packet the outer headers)
 Options:
   -outer FILTER    live, only packets whose outer headers match
+  --vxlan-port N   of a file, where VXLAN has another UDP port than 4789 and 8472
   -j, -json        one JSON object a packet, one a line      -html    a page of its own
 Exit status: 0, 1 after a failure or a broken capture, 2 when the words are wrong.`;
 
 export async function run(args: string[]): Promise<number> {
-  const { options, words } = takeOptions(args, ['json', 'html', 'live', 'outer']);
+  const { options, words } = takeOptions(args, ['json', 'html', 'live', 'outer', 'vxlan-port']);
   const [first, ...rest] = words;
   if (options.live) return runLive(options, words);
   if (options.outer !== undefined)
     throw new UsageError('-outer is for -live: in a file FILTER is about packets as they are there');
   if (first === 'from' || first === 'to') return runQuestion(options, words);
+  const vxlanPorts = portsOf(options);
   const { count, filter } = parseChoice(first === undefined ? [] : rest);
   const show = shower(options, first === undefined || first === '-' ? 'standard input' : first);
   try {
-    await explainStream(first, count, filter, show);
+    await explainStream(first, vxlanPorts, count, filter, show);
     return 0;
   } catch (error) {
     if (!(error instanceof CaptureError)) throw error;
@@ -53,7 +57,16 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
+/** Throws UsageError. */
+function portsOf({ 'vxlan-port': text }: Options): number[] {
+  if (text === undefined) return [];
+  const port = /^[1-9]\d{0,4}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(port <= 65535)) throw new UsageError(`-vxlan-port wants a UDP port, 1 to 65535, not "${text}"`);
+  return [port];
+}
+
 async function runLive(options: Options, words: readonly string[]): Promise<number> {
+  if (options['vxlan-port'] !== undefined) throw new UsageError('-vxlan-port is for a file: the daemon knows its own');
   const hasDevice = words[0] === 'dev';
   if (hasDevice && words[1] === undefined) throw new UsageError('dev wants a name');
   const { count, text } = parseChoice(hasDevice ? words.slice(2) : words);
@@ -63,7 +76,7 @@ async function runLive(options: Options, words: readonly string[]): Promise<numb
   const show = shower(options, 'live');
   const wish = { dev: hasDevice ? words[1] : null, filter: text, outerFilter: outer, count };
   try {
-    await explainLive(wish, (read, more) => show.packet({ ...explainRead(read), ...more }));
+    await explainLive(wish, (read, packet, more) => show.packet({ ...explainRead(read, packet), ...more }));
   } finally {
     await show.end();
   }
@@ -111,6 +124,7 @@ function compiled(text: string): Filter | undefined {
 
 async function explainStream(
   name: string | undefined,
+  vxlanPorts: readonly number[],
   count: number,
   filter: Filter | undefined,
   show: Shower,
@@ -121,27 +135,24 @@ async function explainStream(
   for await (const packet of readPackets(stream)) {
     const { bytes, length } = packet;
     if (filter && !filter(bytes, 0, bytes.length, length)) continue;
-    await show.packet(explainRead(packet));
+    await show.packet(explainRead(packet, dissect(bytes, { length, linkType: packet.linkType, vxlanPorts })));
     if (++shown >= count) break;
   }
   stream.destroy();
 }
 
-/** A capture, or hex digits. */
+/** A capture, or hex digits: these are text. */
 async function* readPackets(stream: AsyncIterable<Uint8Array>): AsyncGenerator<ReadPacket, void> {
-  const chunks = stream[Symbol.asyncIterator]();
-  const first = await chunks.next();
-  const all = async function* (): AsyncGenerator<Uint8Array, void> {
-    if (!first.done) yield first.value;
-    for (let next = await chunks.next(); !next.done; next = await chunks.next()) yield next.value;
-  };
-  // Hex digits are printable; the first byte of a capture is not.
-  if (!first.done && first.value[0] >= 0x20 && first.value[0] < 0x7f) yield* parseHex(all());
-  else yield* readCapture(all());
+  const input = new ByteQueue(stream);
+  await input.fill(4);
+  const head = input.length === 0 ? '' : input.peek(Math.min(4, input.length)).toString('latin1');
+  // A section of pcapng begins with line feeds, too.
+  const isText = /^[\s\x20-\x7e]/.test(head) && head !== '\n\r\r\n';
+  yield* (isText ? parseHex : readCapture)(input.rest());
 }
 
-function explainRead(read: ReadPacket): Explained {
-  const { number, bytes, length, time, linkType, direction, comments } = read;
+function explainRead(read: ReadPacket, packet: Packet): Explained {
+  const { number, bytes, length, time, direction, comments } = read;
   const parts = [
     `Packet ${number}`,
     ...(time === undefined ? [] : [new Date(time).toISOString().replace('T', ' ')]),
@@ -149,7 +160,7 @@ function explainRead(read: ReadPacket): Explained {
     ...(direction === undefined ? [] : [direction]),
     bytes.length < length ? `${bytes.length} of ${length} bytes` : `${length} bytes`,
   ];
-  return { title: parts.join(', '), packet: dissect(bytes, { length, linkType }), comments, lookups: [] };
+  return { title: parts.join(', '), packet, comments, lookups: [] };
 }
 
 /** Prints packets in the form asked for, and waits when the reader is slow. */

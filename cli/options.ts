@@ -21,6 +21,7 @@ export interface Options {
   metrics?: string;
   'metrics-peers'?: string;
   outer?: string;
+  'vxlan-port'?: string;
   web?: string;
   without?: string;
   write?: string;
@@ -55,6 +56,7 @@ const WITH_VALUE: Record<string, keyof Options> = {
   'metrics-peers': 'metrics-peers',
   n: 'count',
   outer: 'outer',
+  'vxlan-port': 'vxlan-port',
   w: 'write',
   web: 'web',
   without: 'without',

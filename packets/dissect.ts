@@ -2,7 +2,7 @@
  * Takes a packet apart: Ethernet, VLAN, ARP, IPv4, IPv6, UDP, TCP, ICMP, ICMPv6 with ND, VXLAN, and again inside. Pure, and total: whatever
  * the bytes are, the layers hold every one of them once, up to a fault that is named and as data behind it.
  */
-import { VXLAN_PORT_IANA, VXLAN_PORT_LINUX } from '../wire/vxlan.ts';
+import { outerPort, VXLAN_PORT_IANA, VXLAN_PORT_LINUX } from '../wire/vxlan.ts';
 import { Dissection } from './dissection.ts';
 import { dissectEthernet } from './ethernet.ts';
 import { dissectIpv4 } from './ipv4.ts';
@@ -25,4 +25,9 @@ export function dissect(bytes: Uint8Array, options: DissectOptions = {}): Packet
   else if (bytes.length > 0 && bytes[0] >> 4 === 6) dissectIpv6(d, 0, bytes.length);
   else dissectIpv4(d, 0, bytes.length);
   return d.packet;
+}
+
+/** Takes an outer packet of ours apart: it carries VXLAN, whatever its UDP port is. */
+export function dissectOuter(bytes: Uint8Array, length = bytes.length): Packet {
+  return dissect(bytes, { length, vxlanPorts: [outerPort(bytes)] });
 }

@@ -9,11 +9,11 @@
  *     +---------------------------------------------------------------+
  *   8 |  inner Ethernet frame ...
  */
-import { get24, put24, put32 } from './bytes.ts';
+import { get16, get24, put24, put32 } from './bytes.ts';
 import { ETHER_HEADER } from './ethernet.ts';
 import { IPV4_HEADER } from './ipv4.ts';
 import { IPV6_HEADER } from './ipv6.ts';
-import { UDP_HEADER } from './udp.ts';
+import { UDP_DESTINATION, UDP_HEADER } from './udp.ts';
 
 export const VXLAN_FLAGS = 0;
 export const VXLAN_VNI = 4;
@@ -34,6 +34,13 @@ export const OUTER_LENGTH_IPV6 = ETHER_HEADER + IPV6_HEADER + UDP_HEADER + VXLAN
 
 export function vxlanVni(bytes: Uint8Array, vxlan: number): number {
   return get24(bytes, vxlan + VXLAN_VNI);
+}
+
+/** The UDP port that an outer packet goes to, which has neither options nor tags; 0 when its bytes end before. */
+export function outerPort(bytes: Uint8Array): number {
+  const isIpv6 = bytes.length > ETHER_HEADER && bytes[ETHER_HEADER] >> 4 === 6;
+  const udp = (isIpv6 ? OUTER_LENGTH_IPV6 : OUTER_LENGTH_IPV4) - VXLAN_HEADER - UDP_HEADER;
+  return bytes.length < udp + UDP_HEADER ? 0 : get16(bytes, udp + UDP_DESTINATION);
 }
 
 /** Writes the I flag and the VNI (24 bits), reserved bits zero. */

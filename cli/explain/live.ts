@@ -1,7 +1,7 @@
 /** Packets of a running daemon: as they pass, and as they would. */
-import type { ExplainLookup, Explanation, LinkRecord } from '../../control/protocol.ts';
+import type { Explanation, LinkRecord } from '../../control/protocol.ts';
 import { type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
-import { dissect } from '../../packets/dissect.ts';
+import { dissect, dissectOuter } from '../../packets/dissect.ts';
 import type { Packet } from '../../packets/packet.ts';
 import { type Client, connectToDaemon, openCapture } from '../client.ts';
 import { complain } from '../output.ts';
@@ -21,18 +21,19 @@ export async function askQuestion(question: { from: string; to: string; dev: str
 }
 
 function answerOf({ dev, frame, lookups, packets, answers, origins, verdict }: Explanation): Explained[] {
-  const shown = (title: string, hex: string, more: Partial<Explained> = {}): Explained => {
-    return { title, packet: dissect(Buffer.from(hex, 'hex')), comments: [], lookups: [], ...more };
+  const shown = (title: string, packet: Packet, more: Partial<Explained> = {}): Explained => {
+    return { title, packet, comments: [], lookups: [], ...more };
   };
+  const frameOf = (hex: string): Packet => dissect(Buffer.from(hex, 'hex'));
   const all = [
-    shown(`A frame on ${dev}`, frame, { lookups }),
-    ...answers.map((hex) => shown(`What ${dev} answers`, hex)),
+    shown(`A frame on ${dev}`, frameOf(frame), { lookups }),
+    ...answers.map((hex) => shown(`What ${dev} answers`, frameOf(hex))),
     ...packets.map((hex, i) => {
       const of = packets.length > 1 ? ` ${i + 1} of ${packets.length}` : '';
-      const explained = shown(`Packet${of} to the network`, hex);
+      const packet = dissectOuter(Buffer.from(hex, 'hex'));
       // The others go to other VTEPs.
-      if (i === 0) annotate(explained.packet, origins);
-      return explained;
+      if (i === 0) annotate(packet, origins);
+      return shown(`Packet${of} to the network`, packet);
     }),
   ];
   return all.map((each, i) => (i === all.length - 1 ? { ...each, verdict } : each));
@@ -48,53 +49,63 @@ export interface LiveWish {
 /** Packets as they pass, with what the daemon's tables say of them a moment later. */
 export async function explainLive(
   wish: LiveWish,
-  show: (read: ReadPacket, more: Partial<Explained>) => Promise<void>,
+  show: (read: ReadPacket, packet: Packet, more: Partial<Explained>) => Promise<void>,
 ): Promise<void> {
   const { dev, filter, outerFilter, count } = wish;
-  const client = await connectToDaemon();
   const capture = await openCapture({ dev, filter, outerFilter });
+  const client = await connectToDaemon();
   complain('waiting for packets, Ctrl-C ends it');
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => capture.finish());
   try {
     const links = await client.ask<LinkRecord[]>('link show', { name: dev });
-    const names = new Map(links.map((link) => [link.linkinfo.info_data.id, link.ifname]));
     let shown = 0;
     for await (const read of readCapture(capture.chunks)) {
       if (shown >= count) continue;
-      await show(read, read.direction === 'out' ? await askAbout(client, read, names) : {});
+      // A packet that the inner side sends may be VXLAN as well: its interface tells which side it is.
+      const isInner = links.some(({ ifname }) => ifname === read.interface);
+      const packet = isInner ? dissect(read.bytes, { length: read.length }) : dissectOuter(read.bytes, read.length);
+      const answer = read.direction === 'out' ? await askAbout(client, read, packet, isInner, links) : undefined;
+      if (answer && !isInner) annotate(packet, answer.origins);
+      await show(read, packet, { lookups: (isInner && answer?.lookups) || [], ...verdictOf(read, isInner) });
       if (++shown >= count) capture.finish();
     }
   } finally {
     client.close();
+    capture.close();
   }
 }
 
+/** Undefined where there is nothing to ask, or nobody who knows. */
 async function askAbout(
   client: Client,
   read: ReadPacket,
-  names: ReadonlyMap<number, string>,
-): Promise<Partial<Explained>> {
-  const packet = dissect(read.bytes, { length: read.length });
+  packet: Packet,
+  isInner: boolean,
+  links: readonly LinkRecord[],
+): Promise<Explanation | undefined> {
   const vxlan = packet.layers.find(({ name, depth }) => name === 'VXLAN' && depth === 0);
-  const vni = vxlan?.fields.find(({ name }) => name === 'VNI')?.value as number | undefined;
-  // A packet that the inner side sends may be VXLAN as well: its interface tells which side it is.
-  const isInner = [...names.values()].includes(read.interface ?? '');
-  const dev = isInner ? read.interface : vni === undefined ? undefined : names.get(vni);
-  if (dev === undefined) return {};
+  const vni = vxlan?.fields.find(({ name }) => name === 'VNI')?.value;
+  const dev = isInner ? read.interface : links.find(({ linkinfo }) => linkinfo.info_data.id === vni)?.ifname;
+  if (dev === undefined) return undefined;
   const start = isInner ? 0 : vxlan!.offset + vxlan!.length;
   const frame = Buffer.from(read.bytes.subarray(start, start + ASKED_BYTES)).toString('hex');
-  let answer: Explanation;
   try {
-    answer = await client.ask<Explanation>('explain', { dev, frame });
+    return await client.ask<Explanation>('explain', { dev, frame });
   } catch {
-    return {}; // a frame that is too short, or a device that has just gone
+    return undefined; // a frame that is too short, or a device that has just gone
   }
-  if (isInner) {
-    const lookups: readonly ExplainLookup[] = answer.lookups;
-    return { packet, lookups };
+}
+
+/** What has become of it: the daemon noted that with the packet, when it passed. */
+function verdictOf({ comments, direction, interface: name }: ReadPacket, isInner: boolean): Partial<Explained> {
+  const noted = (start: string): string | undefined => comments.find((comment) => comment.startsWith(start));
+  const dropped = noted('dropped');
+  const to = noted('to ');
+  if (dropped ?? to) {
+    return { verdict: dropped ?? `sent ${to}`, comments: comments.filter((comment) => comment !== (dropped ?? to)) };
   }
-  annotate(packet, answer.origins);
-  return { packet };
+  if (direction === 'in') return { verdict: isInner ? `given to the host on ${name}` : `received on ${name}` };
+  return isInner ? {} : { verdict: `sent on ${name}` };
 }
 
 /** Says of the outer fields where their values came from. */

@@ -1,6 +1,6 @@
 /** Packets for the microscope: captured for a moment, taken apart, as plain data. */
 import { CaptureError, type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
-import { dissect } from '../../packets/dissect.ts';
+import { dissect, dissectOuter } from '../../packets/dissect.ts';
 import { FilterError } from '../../packets/filter/expression.ts';
 import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
 import { layerTitle, type Packet, valueText } from '../../packets/packet.ts';
@@ -27,7 +27,7 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
     throw new CommandError('other pages are looking at packets: try again in a moment', 'EBUSY');
   running++;
   try {
-    const vxlanPorts = await portsOf(node);
+    const devices = await devicesOf(node);
     const capture = await node.capture({
       dev,
       filter,
@@ -39,7 +39,7 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
     const packets: PacketShape[] = [];
     try {
       for await (const packet of readCapture(capture.chunks)) {
-        if (packets.length < MOST_PACKETS) packets.push(shapeOf(packet, vxlanPorts));
+        if (packets.length < MOST_PACKETS) packets.push(shapeOf(packet, devices));
         else capture.finish();
       }
     } finally {
@@ -58,15 +58,16 @@ export async function lookAtPackets(node: Node, dev: string | null, filter: stri
 
 /** The packet that was dropped last for a reason; undefined when none was seen. */
 export async function sampleOf(node: Node, dev: string | null, reason: string): Promise<PacketShape | undefined> {
-  const [{ drops }, vxlanPorts] = await Promise.all([node.ask<SampleRecord>('samples'), portsOf(node)]);
+  const [{ drops }, devices] = await Promise.all([node.ask<SampleRecord>('samples'), devicesOf(node)]);
   const sample = drops.find((drop) => drop.dev === dev && drop.reason === reason);
   if (!sample) return undefined;
-  return shapeOf({ ...sample, bytes: Buffer.from(sample.hex, 'hex'), linkType: 'ethernet' }, vxlanPorts);
+  return shapeOf({ ...sample, bytes: Buffer.from(sample.hex, 'hex'), linkType: 'ethernet' }, devices);
 }
 
-async function portsOf(node: Node): Promise<number[]> {
+/** Their frames are inner ones; all else that the node records is an outer packet. */
+async function devicesOf(node: Node): Promise<ReadonlySet<string>> {
   const links = await node.ask<LinkRecord[]>('link show', { name: null });
-  return links.map(({ linkinfo }) => linkinfo.info_data.port);
+  return new Set(links.map(({ ifname }) => ifname));
 }
 
 /**
@@ -108,12 +109,12 @@ function filterOf(text: string): Filter | undefined {
   }
 }
 
-function shapeOf(read: Omit<ReadPacket, 'number'>, vxlanPorts?: readonly number[]): PacketShape {
-  const { bytes, length, linkType, time, direction, comments } = read;
-  const packet = dissect(bytes.slice(0, MOST_BYTES), {
-    ...{ length, linkType },
-    ...(vxlanPorts ? { vxlanPorts } : {}),
-  });
+/** `devices`: of the node that has recorded it; undefined of a capture. */
+function shapeOf(read: Omit<ReadPacket, 'number'>, devices?: ReadonlySet<string>): PacketShape {
+  const { length, linkType, time, direction, comments } = read;
+  const bytes = read.bytes.slice(0, MOST_BYTES);
+  const isOuter = devices !== undefined && !devices.has(read.interface ?? '');
+  const packet = isOuter ? dissectOuter(bytes, length) : dissect(bytes, { length, linkType });
   return {
     time: time === undefined ? '' : timeText(time),
     interface: read.interface ?? '',

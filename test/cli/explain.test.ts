@@ -29,7 +29,7 @@ function dumps(): string[] {
 
 test('explain shows hex digits, however they were dumped', async (t) => {
   const uvxlan = await commandLine(t);
-  const outcomes = await uvxlan('explain -j', dumps().join('\n\n'));
+  const outcomes = await uvxlan('explain -j', `\n${dumps().join('\n\n')}`);
   assert.equal(outcomes.stderr, '');
   const packets = outcomes.stdout
     .trim()
@@ -77,6 +77,12 @@ test('explain reads captures, with count and filter', async (t) => {
   assert.match(filtered.stdout, /^Packet 2, 2023-11-14 22:13:20.250Z, eth0, out, 117 bytes\n {2}# two\n/);
   assert.ok(!filtered.stdout.includes('Packet 3'));
 
+  const other = outerFrame(vxlan(42, frame()), 5555);
+  writeFileSync(file, Buffer.concat([sectionHeader('test'), interfaceDescription('eth0', ''), packet(other, '')]));
+  assert.doesNotMatch((await uvxlan(`explain ${file}`)).stdout, /VXLAN/);
+  assert.match((await uvxlan(`explain -vxlan-port 5555 ${file}`)).stdout, /^ {6}VNI .* 42 /m);
+  writeFileSync(file, Buffer.concat([sectionHeader('test'), interfaceDescription('eth0', ''), ...blocks]));
+
   const page = await uvxlan(`explain -html ${file}`);
   assert.match(page.stdout, /^<!doctype html>.*Content-Security-Policy.*<\/html>\n$/s);
   assert.ok(!page.stdout.includes('<script>alert'), 'nothing of a packet is taken for HTML');
@@ -99,6 +105,7 @@ test('explain refuses what it does not understand', async (t) => {
     assert.deepEqual({ status: outcome.status, stdout: outcome.stdout }, { status, stdout: '' }, words);
     assert.match(outcome.stderr, message);
   };
+  await refused('explain - -vxlan-port 65536', 2, /-vxlan-port wants a UDP port, 1 to 65535, not "65536"/);
   await refused('explain - count x', 2, /count wants a number from 1 on, not "x"/);
   await refused('explain - prot 5', 2, /"prot" at character 1 of the filter: not a word of a filter/);
   await refused('explain /nowhere/x.pcap', 1, /ENOENT.*\/nowhere\/x.pcap/);

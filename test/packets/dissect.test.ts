@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { dissect } from '../../packets/dissect.ts';
+import { dissect, dissectOuter } from '../../packets/dissect.ts';
 import { layerTitle, type Packet, problemsOf, valueText } from '../../packets/packet.ts';
 import { put16 } from '../../wire/bytes.ts';
 import { frame, outerFrame, payload, setPseudo, vxlan } from '../dataplane/packet.ts';
@@ -180,6 +180,21 @@ test('what is something else becomes data', () => {
     'outer UDP',
     'VXLAN',
   ]);
+});
+
+test('an outer packet of ours carries VXLAN, whatever its port is', () => {
+  for (const version of [4, 6] as const) {
+    const packet = outerFrame(vxlan(7, frame()), 5555, { version });
+    assert.ok(!titles(dissect(packet)).includes('VXLAN'));
+    assert.deepEqual(titles(dissectOuter(packet)), [
+      ...['outer Ethernet', `outer IPv${version}`, 'outer UDP', 'VXLAN'],
+      ...['inner Ethernet', 'inner IPv4', 'inner TCP'],
+    ]);
+    for (let length = 0; length < packet.length; length++) {
+      const short = dissectOuter(packet.slice(0, length), packet.length);
+      assert.equal(titles(short).includes('VXLAN'), length >= (version === 4 ? 50 : 70), `${length} bytes`);
+    }
+  }
 });
 
 test('VXLAN in VXLAN ends at a depth', () => {
