@@ -1,7 +1,6 @@
 import { familyOf } from '../wire/address.ts';
 import { type Host, neighbourKey, type Route, type Snapshot } from './host.ts';
 import type { CommandFailed } from './iproute.ts';
-import { NeighbourNews } from './neighbour-news.ts';
 import { NeighbourKeeper, releaseNeighbours } from './neighbours.ts';
 import { explain, findPath, type Lookup, type Path, type PathNeighbour, routeQuery, type Target } from './path.ts';
 import { CHANGES, type Change, Watch } from './watch.ts';
@@ -77,8 +76,7 @@ export class Resolver {
     this.#publisher = publisher;
     this.#warn = warn;
     this.#keeper = new NeighbourKeeper(host, managed);
-    const news = new NeighbourNews(() => this.#keeper.managed);
-    this.#watch = new Watch(host.iproute.prefix, (changes) => this.#trigger(changes), news);
+    this.#watch = new Watch(host.iproute.prefix, (changes) => this.#trigger(changes));
   }
 
   /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */

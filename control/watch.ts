@@ -1,5 +1,4 @@
 import { MonitorProcess } from './monitor-process.ts';
-import type { NeighbourNews } from './neighbour-news.ts';
 
 /** What may have changed on the host. Rules and nexthop objects count as routes: they decide where packets go. */
 export const CHANGES = ['link', 'address', 'route', 'neigh'] as const;
@@ -27,23 +26,18 @@ export class Watch {
   #debounce: NodeJS.Timeout | undefined;
   #stopped = false;
 
-  /** `prefix` as in Iproute. With `news` what it calls old is no change. */
-  constructor(prefix: readonly string[], onChange: (changes: Set<Change>) => void, news?: NeighbourNews) {
+  /** `prefix` as in Iproute. */
+  constructor(prefix: readonly string[], onChange: (changes: Set<Change>) => void) {
     this.#onChange = onChange;
-    const all = () => {
-      news?.forget();
-      this.#changed(CHANGES);
-    };
     const objects = ['link', 'address', 'route', 'rule', 'nexthop', 'neigh'];
     this.#monitor = new MonitorProcess(prefix, ['ip', 'monitor', 'label', ...objects], {
-      onListening: all,
+      onListening: () => this.#changed(CHANGES),
       onLine: (line) => {
-        if (news?.isNew(line) === false) return;
         const label = line.match(/^\[([A-Z]+)\]/)?.[1];
         if (label !== undefined && label in LABELS) this.#changed([LABELS[label]]);
       },
       // "netlink receive error No buffer space available": events were lost.
-      onComplaint: all,
+      onComplaint: () => this.#changed(CHANGES),
     });
   }
 
