@@ -55,19 +55,25 @@ export async function explainLive(
   const capture = await openCapture({ dev, filter, outerFilter });
   const client = await connectToDaemon();
   complain('waiting for packets, Ctrl-C ends it');
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => capture.finish());
+  let isOver = false;
+  // What waits to be shown may be more than anybody wants to see.
+  const end = (): void => {
+    isOver = true;
+    capture.finish();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, end);
   try {
     const links = await client.ask<LinkRecord[]>('link show', { name: dev });
     let shown = 0;
     for await (const read of readCapture(capture.chunks)) {
-      if (shown >= count) continue;
+      if (isOver) continue;
       // A packet that the inner side sends may be VXLAN as well: its interface tells which side it is.
       const isInner = links.some(({ ifname }) => ifname === read.interface);
       const packet = isInner ? dissect(read.bytes, { length: read.length }) : dissectOuter(read.bytes, read.length);
       const answer = read.direction === 'out' ? await askAbout(client, read, packet, isInner, links) : undefined;
       if (answer && !isInner) annotate(packet, answer.origins);
       await show(read, packet, { lookups: (isInner && answer?.lookups) || [], ...verdictOf(read, isInner) });
-      if (++shown >= count) capture.finish();
+      if (++shown >= count) end();
     }
   } finally {
     client.close();
