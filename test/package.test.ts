@@ -15,7 +15,7 @@ test('npm pack gives an artefact that installs and runs elsewhere', { timeout: 1
   const { stdout } = await run(
     ['sh', '-c', `cd '${root}' && npm pack --json --ignore-scripts --pack-destination '${directory}'`],
     {
-      timeout: 60_000,
+      timeout: 180_000,
     },
   );
   const [{ filename, files }] = JSON.parse(stdout) as [{ filename: string; files: { path: string }[] }];

@@ -12,7 +12,7 @@ import { find } from '../../cli/lab/programs.ts';
 import { MAIN } from '../../cli/lab/vtep.ts';
 import { lacking } from '../net/requirements.ts';
 
-const ROOT = { skip: lacking('tun'), timeout: 60_000 };
+const ROOT = { skip: lacking('tun'), timeout: 180_000 };
 const TIMEOUT = 30_000;
 const NOBODY = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--'];
 let labs = 0;
@@ -183,7 +183,7 @@ function lackingForUser(): string | false {
   return !works([...NOBODY, 'unshare', '-Urnm', 'true']) && 'needs user namespaces for ordinary users';
 }
 
-const ORDINARY = { skip: lackingForUser(), timeout: 60_000 };
+const ORDINARY = { skip: lackingForUser(), timeout: 180_000 };
 
 test('an ordinary user runs it in a user namespace', ORDINARY, async (t) => {
   const { command, main } = ordinaryUser(t, '666');

@@ -179,7 +179,7 @@ async function labState(hosts: readonly Host[]): Promise<Record<string, string>>
   return state;
 }
 
-test('on a terminal the reader is asked', { skip: lacking(...REQUIREMENTS), timeout: 60_000 }, async (t) => {
+test('on a terminal the reader is asked', { skip: lacking(...REQUIREMENTS), timeout: 180_000 }, async (t) => {
   const lab = new Process(['script', '-qec', `${process.execPath} ${MAIN} lab --lesson 1`, '/dev/null']);
   t.after(() => lab.signal('SIGTERM'));
   await lab.waitFor(/Your answer, a number: /, 40_000);

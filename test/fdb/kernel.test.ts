@@ -9,7 +9,7 @@ import { FdbError } from '../../fdb/error.ts';
 import { type FdbEntry, type FdbRecord, FdbWriter } from '../../fdb/writer.ts';
 import { lacking } from '../net/requirements.ts';
 
-const OPTIONS = { skip: lacking('kernel-vxlan'), timeout: 60_000 };
+const OPTIONS = { skip: lacking('kernel-vxlan'), timeout: 180_000 };
 const DEVICE = { index: 0, name: 'vx', vni: 7, port: 8472, family: 4 } as const;
 const ZERO = '00:00:00:00:00:00';
 const GROUP = '01:00:5e:00:00:05';

@@ -20,7 +20,7 @@ function rounds(peers: string, measures: string) {
 
 test('a round of two peers has its figures', {
   skip: lacking('tun', 'kernel-vxlan', 'iperf3'),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const { runs } = await rounds('kernel,redirect:kernel', 'ping,processes');
   const [kernel, mixed] = runs;
@@ -38,7 +38,7 @@ test('a round of two peers has its figures', {
 
 test('a peer that does not come up has reasons in the place of figures', {
   skip: lacking('tun'),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const [peer] = parsePeers('redirect');
   const open = () => Promise.reject(new Error('no such device'));
@@ -52,7 +52,7 @@ test('a peer that does not come up has reasons in the place of figures', {
 for (const uplink of ['redirect', 'udp']) {
   test(`${uplink}: every byte arrives although packets are lost`, {
     skip: lacking('tun', 'kernel-vxlan', 'iptables'),
-    timeout: 60_000,
+    timeout: 180_000,
   }, async (t) => {
     const { left, right } = await lossyPair(t, uplink, 0.01);
     await bulkTransfer(left.host, right.host, right.addresses[0]!, 8e6);

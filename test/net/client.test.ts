@@ -11,7 +11,7 @@ import { uvxlan } from '../../cli/lab/vtep.ts';
 import { pair } from './pair.ts';
 import { lacking } from './requirements.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const ZERO = '00:00:00:00:00:00';
 const A = '02:00:00:00:00:0a';
 const B = '02:00:00:00:00:0b';

@@ -15,7 +15,7 @@ import { frame, Listener, noise, sendDatagrams, sendFrames, udpPacket } from './
 import { lacking } from './requirements.ts';
 import { allDrops, assertBalanced, drops, restingStats, stats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'iperf3'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'iperf3'), timeout: 180_000 };
 const PORT = 8472;
 const EXPERIMENTAL = '88b5';
 

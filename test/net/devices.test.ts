@@ -21,7 +21,7 @@ import { resolved, UPLINKS } from './pair.ts';
 import { lacking } from './requirements.ts';
 import { assertAddsUp, assertBalanced, drops, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark'), timeout: 180_000 };
 const MB = 1024 * 1024;
 
 function hosts(t: TestContext): { left: Host; right: Host } {

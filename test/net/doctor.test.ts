@@ -10,7 +10,7 @@ import { lacking } from './requirements.ts';
 
 const skip = lacking('tun', 'kernel-vxlan', 'ethtool', 'iptables');
 
-test('the doctor names what is wrong, and what to do about it', { skip, timeout: 60_000 }, async (t) => {
+test('the doctor names what is wrong, and what to do about it', { skip, timeout: 180_000 }, async (t) => {
   const network = Network.build(t, {
     hosts: { left: {}, right: {} },
     links: [

@@ -29,7 +29,7 @@ function annotations({ mac, publicIp }: NodePlan): Record<string, string> {
 
 test('Kubernetes: a node joins, and follows the cluster through whatever its API server does', {
   skip: lacking('tun', 'kernel-vxlan', 'iptables'),
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const network = Network.build(t, {
     hosts: { east: {}, mid: {} },

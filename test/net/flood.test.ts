@@ -15,7 +15,7 @@ import { frame, Listener, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const ZERO = '00:00:00:00:00:00';
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 const EXPERIMENTAL = '88b5';

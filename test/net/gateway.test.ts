@@ -13,7 +13,7 @@ import { type Kind, LEFT, RIGHT, resolved, UPLINKS, vtep } from './pair.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 
 interface Routed {
   router: Host;

@@ -30,7 +30,7 @@ const UNDERLAYS = [
 
 for (const uplink of UPLINKS) {
   for (const { group, local, key, ttl, mac } of UNDERLAYS) {
-    test(`${uplink}: group ${group}`, { skip, timeout: 60_000 }, async (t) => {
+    test(`${uplink}: group ${group}`, { skip, timeout: 180_000 }, async (t) => {
       const network = Network.build(t, {
         hosts: { left: {}, right: {} },
         links: [['left eth0 192.0.2.1/24 2001:db8::1/64', 'right eth0 192.0.2.2/24 2001:db8::2/64']],

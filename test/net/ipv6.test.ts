@@ -53,7 +53,7 @@ async function pair6(t: TestContext, kind: Kind, peer: Kind, own = '', link: Lin
 for (const [uplink, own] of KINDS) {
   for (const peer of own === '' ? (['kernel', uplink] as const) : (['kernel'] as const)) {
     const name = `${uplink} ${own}, ${peer === 'kernel' ? 'kernel vxlan' : 'uvxlan'} on the other side`;
-    test(name, { skip, timeout: 60_000 }, async (t) => {
+    test(name, { skip, timeout: 180_000 }, async (t) => {
       const [left, right] = await pair6(t, uplink, peer, own);
       for (const { host } of [left, right]) {
         assert.equal(host.ipJson<{ mtu: number }[]>('link show dev flannel.1')[0]!.mtu, 1500 - 70);
@@ -99,7 +99,7 @@ const FIELDS = [
 
 for (const uplink of UPLINKS) {
   // Without checksum offload nothing is left for a NIC to do: what is seen is what a network would see.
-  test(`${uplink}: headers on the wire`, { skip, timeout: 60_000 }, async (t) => {
+  test(`${uplink}: headers on the wire`, { skip, timeout: 180_000 }, async (t) => {
     const hops = uplink === 'udp' ? 'ttl 9' : '';
     const [left, right] = await pair6(t, uplink, 'kernel', hops, { checksumOffload: false });
     const capture = await Capture.start(right.host, 'eth0', 'udp dst port 8472 and ip6 src host 2001:db8::1', 1600);
@@ -142,7 +142,7 @@ for (const uplink of UPLINKS) {
 }
 
 for (const uplink of UPLINKS) {
-  test(`${uplink}: both families at once, two devices of one VNI`, { skip, timeout: 60_000 }, async (t) => {
+  test(`${uplink}: both families at once, two devices of one VNI`, { skip, timeout: 180_000 }, async (t) => {
     const { left, right } = hosts(t);
     const other = {
       left: { name: 'vx6', addresses: '10.6.1.1/16', mac: '02:00:00:00:06:01', local: '2001:db8::1' },

@@ -17,7 +17,7 @@ import { frame, Listener, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { allDrops, assertBalanced, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const TYPE = '88b5';
 const VNI = 1;
 const place = (last: number) => ({

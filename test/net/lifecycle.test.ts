@@ -13,7 +13,7 @@ import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats } from './stats.ts';
 import { cpuShare, runtimeFiles, type Traces, traces } from './traces.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const UP = 'flannel.1 id 1 local 192.0.2.1 dev eth0 dstport 8472';
 /** Uplink, and what else makes a difference to what it could leave. */
 const KINDS = [

@@ -104,7 +104,7 @@ function changeOf(line: string): MdbChange {
   return { verb: verb as MdbChange['verb'], entry: parseMdbEntry(words) };
 }
 
-test('answers and sends as the kernel does', { skip, timeout: 60_000 }, async (t) => {
+test('answers and sends as the kernel does', { skip, timeout: 180_000 }, async (t) => {
   const network = Network.build(t, {
     hosts: { self: {}, twin: {}, sink: {} },
     switches: { lan: ['self eth0 192.0.2.1/24', 'twin eth0 192.0.2.2/24', `sink eth0 ${A}/24`] },

@@ -26,7 +26,7 @@ const OWN = 'workers 2 offload require';
 const skip = lacking('tun', 'kernel-vxlan') || lackingBpf();
 
 for (const peer of ['kernel', 'redirect'] as const) {
-  test(`carries known flows, with ${peer} on the other side`, { skip, timeout: 60_000 }, async (t) => {
+  test(`carries known flows, with ${peer} on the other side`, { skip, timeout: 180_000 }, async (t) => {
     const { left, right } = await pair(t, 'redirect', peer, { words: WORDS, own: OWN });
     for (const [from, to] of [
       [left, right],
@@ -49,7 +49,7 @@ for (const peer of ['kernel', 'redirect'] as const) {
 
 test('carries two devices of one port over IPv6, and what is watched goes through the workers', {
   skip,
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const network = Network.build(t, {
     hosts: { left: {}, right: {} },
@@ -93,7 +93,7 @@ test('carries two devices of one port over IPv6, and what is watched goes throug
   assertBalanced(await restingStats(host));
 });
 
-test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 }, async (t) => {
+test('follows what changes, and leaves nothing behind', { skip, timeout: 180_000 }, async (t) => {
   const { left, right } = await pair(t, 'redirect', 'kernel', { words: WORDS, own: OWN });
   const [address] = right.addresses;
   const lost = async (count = 10) => (await ping(left.host, address, { count, interval: 0.01 })).loss;
@@ -161,7 +161,7 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 60_000 
   assert.equal(await lost(), 0, "the kernel's own device gets every packet");
 });
 
-test('says why it does not offload', { skip, timeout: 60_000 }, async (t) => {
+test('says why it does not offload', { skip, timeout: 180_000 }, async (t) => {
   const { left } = await pair(t, 'redirect', 'kernel', { own: 'workers 2 offload auto' });
   const show = await uvxlan(left.host, 'link show -d');
   assert.match(show.stdout, /offload send off \(outer UDP checksums are on.*noudpcsum.*\) receive on/);
@@ -178,7 +178,7 @@ test('says why it does not offload', { skip, timeout: 60_000 }, async (t) => {
 
 test('pinned, known flows go on while no daemon runs, and through the start of the next', {
   skip,
-  timeout: 60_000,
+  timeout: 180_000,
 }, async (t) => {
   const directory = mkdtempSync(`${tmpdir()}/uvxlan-pin-`);
   execFileSync('mount', ['-t', 'bpf', 'bpf', directory]);

@@ -23,7 +23,7 @@ function seen({ stdout }: Process): Seen {
 }
 
 for (const uplink of UPLINKS) {
-  test(`${uplink}: each flow stays in order`, { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 }, async (t) => {
+  test(`${uplink}: each flow stays in order`, { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 }, async (t) => {
     const { left, right } = await pair(t, uplink, uplink, { own: 'workers 2' });
     const receiver = right.host.spawn([process.execPath, SEQUENCE, 'receive']);
     const [, port] = await receiver.waitFor(/listening (\d+)/);

@@ -17,7 +17,7 @@ import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark'), timeout: 180_000 };
 const MB = 1024 * 1024;
 const WORDS = 'id 1 dev eth0 dstport 8472 nolearning';
 const FAMILIES = {

@@ -47,7 +47,7 @@ for (const [family, peer] of [
   ['IPv6', 'itself'],
 ] as const) {
   const { ends, overhead } = FAMILIES[family];
-  test(`raw over ${family}, ${peer} on the other side`, { skip, timeout: 60_000 }, async (t) => {
+  test(`raw over ${family}, ${peer} on the other side`, { skip, timeout: 180_000 }, async (t) => {
     const network = Network.build(t, {
       hosts: { left: {}, right: {} },
       links: [['left eth0 192.0.2.1/24 2001:db8::1/64', 'right eth0 192.0.2.2/24 2001:db8::2/64']],

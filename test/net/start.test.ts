@@ -13,7 +13,7 @@ import { Listener } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { traces } from './traces.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const UP = 'up flannel.1 id 1 local 192.0.2.1 dev eth0 dstport 8472';
 
 function alone(t: TestContext): Host {

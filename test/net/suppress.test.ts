@@ -16,7 +16,7 @@ import { bridge, build, makeKernel, makeOurs, outcome, type Side } from './besid
 import { lacking } from './requirements.ts';
 import { allDrops, assertAddsUp, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'ethtool'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'ethtool'), timeout: 180_000 };
 
 /** Last bytes of MAC and IP addresses: neighbours in each state, one that is not behind the device, one of the host's own, nobody. */
 const STATES = { 33: 'permanent', 34: 'reachable', 35: 'stale', 36: 'noarp' } as const;

@@ -10,7 +10,7 @@ import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 
 const TIERS: readonly [Kind, string][] = [
   ['redirect', 'tunnel-gso'],

@@ -9,7 +9,7 @@ import { bridge, build, makeKernel, makeOurs, outcome } from './beside-kernel.ts
 import { lacking } from './requirements.ts';
 import { allDrops, assertAddsUp, restingStats } from './stats.ts';
 
-const options = { skip: lacking('tun', 'kernel-vxlan', 'ethtool'), timeout: 60_000 };
+const options = { skip: lacking('tun', 'kernel-vxlan', 'ethtool'), timeout: 180_000 };
 const PATH = 1400;
 /** Of an inner IP packet, IPv4 outside. */
 const LARGEST = PATH - 50;

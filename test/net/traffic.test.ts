@@ -19,7 +19,7 @@ const EXPERIMENTAL = '88b5';
 for (const uplink of UPLINKS) {
   for (const peer of ['kernel', uplink] as const) {
     const name = `${uplink} uplink, ${peer === 'kernel' ? 'kernel vxlan' : 'uvxlan'} on the other side`;
-    test(name, { skip, timeout: 60_000 }, async (t) => {
+    test(name, { skip, timeout: 180_000 }, async (t) => {
       const { left, right } = await pair(t, uplink, peer);
       await t.test('ping over IPv4 and IPv6', () => pings(left, right));
       await t.test('pings of exactly the MTU pass, larger ones fail at their sender', () => mtuEdges(left, right));

@@ -71,7 +71,7 @@ type Packet = Record<(typeof FIELDS)[number], string[]>;
 
 for (const each of CASES) {
   const { uplink, words } = each;
-  test(`${uplink} ${words || 'with the defaults'}`, { skip, timeout: 60_000 }, async (t) => {
+  test(`${uplink} ${words || 'with the defaults'}`, { skip, timeout: 180_000 }, async (t) => {
     const { left, right } = await pair(t, uplink, 'kernel', {
       words: `id ${VNI} dev eth0 dstport ${PORT} nolearning`,
       // Workers count identifications apart from each other.

@@ -66,7 +66,7 @@ const EXPRESSIONS = [
   'not host 10.0.0.1 and 10.0.0.11',
 ];
 
-test('tcpdump chooses the same packets', { skip: lacking('tcpdump'), timeout: 60_000 }, (t) => {
+test('tcpdump chooses the same packets', { skip: lacking('tcpdump'), timeout: 180_000 }, (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'uvxlan-filter-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const file = join(directory, 'corpus.pcapng');

@@ -229,7 +229,7 @@ function same(show: string, value: number | string, factor: number): boolean {
   return typeof value === 'number' ? Number(show) === value * factor : show === value;
 }
 
-test('tshark finds the same values at the same places', { skip, timeout: 60_000 }, async () => {
+test('tshark finds the same values at the same places', { skip, timeout: 180_000 }, async () => {
   const samples = corpus();
   assert.ok(samples.length >= 300, `${samples.length} packets`);
   const judged = await judge(samples.map(({ bytes }) => bytes));
