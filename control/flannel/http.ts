@@ -72,24 +72,20 @@ export class HttpClient {
 
   /** Throws HttpError; what the server answers, whatever the status, is for the caller. */
   async fetch(request: HttpRequest): Promise<Answer & { body: string }> {
-    // No AbortSignal.timeout: Node 20 forgets one that only AbortSignal.any holds, at the next garbage collection.
-    const slow = new AbortController();
-    const timer = setTimeout(() => slow.abort(), this.#patience);
-    const signal = AbortSignal.any([request.signal, slow.signal]);
-    let body = '';
-    try {
-      const answer = await this.#open(request, signal);
-      answer.setEncoding('utf8');
-      for await (const chunk of answer) {
-        body += chunk;
-        if (body.length > LONGEST_BODY) throw new Error('an answer without end');
+    return this.#limited(request.signal, async (limit) => {
+      const answer = await this.#open(request, limit);
+      let body = '';
+      try {
+        answer.setEncoding('utf8');
+        for await (const chunk of answer) {
+          body += chunk;
+          if (body.length > LONGEST_BODY) throw new Error('an answer without end');
+        }
+      } catch (error) {
+        throw this.#failure(error, request.signal, limit);
       }
       return { ...head(answer), body };
-    } catch (error) {
-      throw this.#failure(error, request.signal, signal);
-    } finally {
-      clearTimeout(timer);
-    }
+    });
   }
 
   /**
@@ -97,11 +93,19 @@ export class HttpClient {
    * without our knowing. Throws HttpError when the connection breaks.
    */
   async stream(request: HttpRequest, silence: number): Promise<Answer & { lines: AsyncGenerator<string> }> {
+    return this.#limited(request.signal, async (limit) => {
+      const answer = await this.#open(request, limit);
+      return { ...head(answer), lines: this.#lines(answer, silence, request.signal) };
+    });
+  }
+
+  /** What `use` makes of a signal that is aborted with `signal`, and when it has taken longer than the client's patience. */
+  async #limited<T>(signal: AbortSignal, use: (limit: AbortSignal) => Promise<T>): Promise<T> {
+    // No AbortSignal.timeout: Node 20 forgets one that only AbortSignal.any holds, at the next garbage collection.
     const slow = new AbortController();
     const timer = setTimeout(() => slow.abort(), this.#patience);
     try {
-      const answer = await this.#open(request, AbortSignal.any([request.signal, slow.signal]));
-      return { ...head(answer), lines: this.#lines(answer, silence, request.signal) };
+      return await use(AbortSignal.any([signal, slow.signal]));
     } finally {
       clearTimeout(timer);
     }
