@@ -7,13 +7,14 @@ import { Worker } from './worker.ts';
 export default function runWorker(task: WorkerTask): void {
   task.messages.postMessage({ thread: threadId() } satisfies WorkerReport);
   const worker = new Worker(task.worker, task.shared);
-  let warmUp: WarmUp | undefined = new WarmUp();
+  let warmUp: WarmUp | undefined;
   for (const uplink of task.uplinks) worker.addUplink(uplink);
   for (const device of task.devices) worker.addDevice(device);
   for (const tap of task.taps) worker.listen(tap);
   try {
     worker.run(task, () => {
-      if (warmUp?.step()) return true;
+      warmUp ??= new WarmUp(); // not before there is time for it: a worker that is started again has packets waiting
+      if (warmUp.step()) return true;
       warmUp = undefined; // with its memory
       return false;
     });
