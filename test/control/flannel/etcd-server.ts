@@ -32,8 +32,8 @@ export class EtcdServer {
       ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
       ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster],
       ...['--name', name],
-      // It has no disk to protect, and waits for none.
-      ...['--unsafe-no-fsync', ...flags],
+      // Not --unsafe-no-fsync: it also leaves what was written in etcd's own buffers, which kill -9 loses.
+      ...flags,
     ];
   }
 
