@@ -47,8 +47,19 @@ export class Decap {
 
   /** Delivers a batch; all of its memory is free afterwards. */
   run(batch: Batch): void {
+    this.begin();
+    this.deliver(batch, 0, batch.count);
+    for (const device of this.#devices) device.coalescer.flush();
+  }
+
+  /** A batch begins whose packets deliver() is given. */
+  begin(): void {
     this.#sources.begin();
-    for (let i = 0; i < batch.count; i++) {
+  }
+
+  /** Packets `first` to before `end` of a batch; the devices' coalescers may hold them until they are flushed. */
+  deliver(batch: Batch, first: number, end: number): void {
+    for (let i = first; i < end; i++) {
       const at = batch.at[i];
       const length = batch.length[i];
       const train = batch.train[i];
@@ -80,7 +91,6 @@ export class Decap {
         device.coalescer.add(frame, frameLength, this.#maybeUnfinished);
       }
     }
-    for (const device of this.#devices) device.coalescer.flush();
   }
 
   /**

@@ -46,10 +46,10 @@ export class Device {
   readonly vni: number;
   /** First word of its block of counters. */
   readonly scope: number;
-  // In front of these three a recorder may stand.
+  readonly coalescer: Coalescer;
+  // In front of these a recorder may stand.
   /** The worker's queue of its TAP. */
   tap: Port;
-  coalescer: Pick<Coalescer, 'add' | 'pass' | 'flush' | 'close'>;
   uplink: Uplink;
   readonly #records: Int32Array;
 

@@ -52,6 +52,12 @@ export class Encap {
 
   /** Sends a batch of frames of `device`; all of its memory is free afterwards. */
   run(batch: Batch, device: Device): void {
+    this.forward(batch, device, 0, batch.count);
+    device.uplink.flush();
+  }
+
+  /** The same with frames `first` to before `end`; the uplink may hold them until it is flushed. */
+  forward(batch: Batch, device: Device, first: number, end: number): void {
     const { u8 } = this.#memory;
     const { scope, uplink, index } = device;
     const counters = this.#counters;
@@ -59,7 +65,7 @@ export class Encap {
     const mayFragment = device.word(DEVICE_BRIDGED) === 0;
     const hasMdb = device.word(DEVICE_MDB) !== 0;
     const inherits = (flags & MARKING) !== 0;
-    for (let i = 0; i < batch.count; i++) {
+    for (let i = first; i < end; i++) {
       const at = batch.at[i];
       const length = batch.length[i];
       if (length < ETHER_HEADER) {
@@ -83,7 +89,6 @@ export class Encap {
       else if (this.#lists[to] >= 0) this.#replicate(batch, i, to, entropy, device, mayFragment);
       else this.#send(batch, i, this.#member(to, hash), entropy, device, mayFragment);
     }
-    uplink.flush();
   }
 
   /** Whether a frame goes no further; one that is for a router may get another destination. */

@@ -24,6 +24,7 @@ import { PacketMemory } from './memory.ts';
 import { FdPort, type Port } from './port.ts';
 import { attach, detach } from './record/attach.ts';
 import { Recorder } from './record/recorder.ts';
+import type { RecordingDecap } from './record/recording-decap.ts';
 import { RecordingEncap } from './record/recording-encap.ts';
 import type { TapSpec } from './record/tap.ts';
 import { Reply } from './reply.ts';
@@ -69,14 +70,14 @@ interface UplinkState {
   readonly uplink: Uplink;
   /** Of all uplinks of its port and family: a packet's device is found by its VNI, whatever NIC it came in on, as in the kernel. */
   readonly devices: Device[];
-  decap: Pick<Decap, 'run'>;
+  decap: Decap | RecordingDecap;
   /** The slow path of a redirect uplink, fragments and all else that its filter leaves to the host's stack; and a group's packets. */
   readonly slow: readonly SlowPath[];
 }
 
 interface SlowPath {
   readonly receiver: UdpReceiver;
-  decap: Pick<Decap, 'run'>;
+  decap: Decap | RecordingDecap;
 }
 
 export class Worker {
@@ -86,7 +87,7 @@ export class Worker {
   readonly #nextHops: Int32Array;
   readonly #records: Int32Array;
   readonly reports: ReportWriter;
-  #encap: Pick<Encap, 'run'>;
+  #encap: Encap | RecordingEncap;
   readonly #sources: SourceCheck;
   readonly #index: number;
   readonly #tapArena: number;

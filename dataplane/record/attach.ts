@@ -1,6 +1,5 @@
 /** Puts the recorder's stand-ins into a worker's places, and takes them out again. */
 import { VNET_PLAIN, VNET_TUNNEL } from '../../system/vnet.ts';
-import type { Coalescer } from '../coalesce.ts';
 import { block, FIRST_UPLINK_SCOPE } from '../counters.ts';
 import type { Decap } from '../decap.ts';
 import type { Device } from '../device.ts';
@@ -10,7 +9,7 @@ import type { Recorder } from './recorder.ts';
 import { Reads, RecordingDecap } from './recording-decap.ts';
 import type { RecordingEncap } from './recording-encap.ts';
 import { RECORD_OUTER, RECORD_RECEIVED } from './ring.ts';
-import { RecordingCoalescer, RecordingPort, RecordingUplink } from './stand-ins.ts';
+import { RecordingPort, RecordingUplink } from './stand-ins.ts';
 
 /** An uplink as the worker has it. */
 export interface Attachable {
@@ -20,8 +19,8 @@ export interface Attachable {
   readonly family: 4 | 6;
   readonly uplink: Uplink;
   readonly devices: readonly Device[];
-  decap: Pick<Decap, 'run'>;
-  readonly slow: readonly { decap: Pick<Decap, 'run'> }[];
+  decap: Decap | RecordingDecap;
+  readonly slow: readonly { decap: Decap | RecordingDecap }[];
 }
 
 /** What is in place already stays. `worker`: its number, for its counters. */
@@ -35,7 +34,7 @@ export function attach(
 ): void {
   for (const state of uplinks) attachUplink(recorder, counters, worker, state);
   for (const device of devices) {
-    if (device.coalescer instanceof RecordingCoalescer) continue;
+    if (device.uplink instanceof RecordingUplink) continue;
     const { index } = uplinks.find(({ uplink }) => uplink === device.uplink)!;
     attachDevice(recorder, encap, device, index);
   }
@@ -46,7 +45,7 @@ function attachUplink(recorder: Recorder, counters: Float64Array, worker: number
   const { index, port, family, uplink, devices, slow } = state;
   const scope = block(worker, FIRST_UPLINK_SCOPE + index);
   const place = { devices, index, scope, port, family };
-  for (const path of slow) path.decap = new RecordingDecap(path.decap, recorder, counters, place);
+  for (const path of slow) path.decap = new RecordingDecap(path.decap as Decap, recorder, counters, place);
   if (!(uplink instanceof FrameUplink)) {
     state.decap = new RecordingDecap(state.decap, recorder, counters, place);
     return;
@@ -61,9 +60,7 @@ function attachDevice(recorder: Recorder, encap: RecordingEncap, device: Device,
   // What a TAP brings is recorded from the batch, with its metadata.
   const witness = recorder.witness(RECORD_RECEIVED, VNET_PLAIN, device.index, -1, () => {});
   const port = new RecordingPort(device.tap, witness);
-  const coalescer = device.coalescer as Coalescer;
-  device.tap = coalescer.port = port;
-  device.coalescer = new RecordingCoalescer(coalescer);
+  device.tap = device.coalescer.port = port;
   const isWhole = device.uplink instanceof FrameUplink;
   device.uplink = new RecordingUplink(device.uplink, (batch, index, nextHop) => {
     if (isWhole) encap.sent(nextHop);
@@ -74,10 +71,9 @@ function attachDevice(recorder: Recorder, encap: RecordingEncap, device: Device,
 export function detach(devices: readonly Device[], uplinks: readonly Attachable[]): void {
   for (const device of devices) {
     const { tap, coalescer, uplink } = device;
-    if (!(coalescer instanceof RecordingCoalescer)) continue;
-    device.coalescer = coalescer.coalescer;
-    device.tap = coalescer.coalescer.port = (tap as RecordingPort).port;
-    device.uplink = (uplink as RecordingUplink).uplink;
+    if (!(uplink instanceof RecordingUplink)) continue;
+    device.tap = coalescer.port = (tap as RecordingPort).port;
+    device.uplink = uplink.uplink;
   }
   for (const state of uplinks) {
     const { uplink, decap, slow } = state;

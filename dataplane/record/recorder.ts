@@ -1,8 +1,8 @@
 /**
  * Shows a worker's packets to those who listen: inner frames and outer packets, with where they were sent and why they were dropped.
  *
- * While somebody listens, stand-ins take the places of TAPs, uplinks' ports, Encap and Decap: they hand on what they are given, and have a
- * batch taken packet by packet. So all is known without a word in the code that decides: the next hop is the one that the uplink is
+ * While somebody listens, stand-ins take the places of TAPs, uplinks' ports, Encap and Decap: they hand on what they are given, one packet
+ * after the other as soon as one is wanted. So all is known without a word in the code that decides: the next hop is the one that the uplink is
  * given, and the reason for a drop is the counter that rises. When nobody listens none of this is there.
  */
 import type { PacketMemory } from '../memory.ts';
@@ -30,9 +30,12 @@ export class Recorder {
   readonly pieces = new Pieces();
   /** Packets that a port did not take, since settle() was called last. */
   failed = 0;
+  /** Whether somebody may want an inner frame, and not the outer packet that it came in. */
+  isDivided = false;
   readonly #failed = new Handles(MOST_FAILED);
   readonly #taps: Tap[] = [];
-  #time = 0;
+  /** Of the batch, in milliseconds since 1970; in an array, since a double that is handed on would be allocated. */
+  readonly #time = new Float64Array(1);
 
   constructor(memory: PacketMemory) {
     this.memory = memory;
@@ -40,19 +43,25 @@ export class Recorder {
 
   /** Throws FilterError. */
   add(spec: TapSpec): void {
-    this.#taps.push(new Tap(spec));
+    this.#taps.push(new Tap(spec, this.memory, this.#time));
+    this.#look();
   }
 
   /** Returns how many are left. */
   remove(id: number): number {
     const at = this.#taps.findIndex((tap) => tap.id === id);
     if (at >= 0) this.#taps.splice(at, 1);
+    this.#look();
     return this.#taps.length;
+  }
+
+  #look(): void {
+    this.isDivided = this.#taps.some(({ isDivided }) => isDivided);
   }
 
   /** A batch begins: all of its packets have this time. */
   begin(): void {
-    this.#time = performance.timeOrigin + performance.now();
+    this.#time[0] = performance.timeOrigin + performance.now();
   }
 
   /** A batch ends: its records show from now on. */
@@ -60,18 +69,22 @@ export class Recorder {
     for (let i = 0; i < this.#taps.length; i++) this.#taps[i].publish();
   }
 
-  /** Records `pieces` for all who want it; `index` is the packet's place in `handles`. */
-  record(flags: number, device: number, uplink: number, handles: Handles, index: number): void {
-    for (let i = 0; i < this.#taps.length; i++) {
-      handles.words[index * MOST_TAPS + i] = this.#taps[i].record(
-        this.memory,
-        this.pieces,
-        flags,
-        device,
-        uplink,
-        this.#time,
-      );
+  /** Records `pieces` for all who want it, and tells whether there are any; `index` is the packet's place in `handles`. */
+  record(flags: number, device: number, uplink: number, handles: Handles, index: number): boolean {
+    const taps = this.#taps;
+    let isWanted = false;
+    for (let i = 0; i < taps.length; i++) {
+      const record = taps[i].record(this.pieces, flags, device, uplink);
+      handles.words[index * MOST_TAPS + i] = record;
+      if (record >= 0) isWanted = true;
     }
+    return isWanted;
+  }
+
+  /** Whether anybody has a record of a packet. */
+  isWanted(handles: Handles, index: number): boolean {
+    for (let i = 0; i < this.#taps.length; i++) if (handles.words[index * MOST_TAPS + i] >= 0) return true;
+    return false;
   }
 
   /** Sets a word of a packet's records. */

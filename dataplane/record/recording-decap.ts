@@ -13,8 +13,6 @@ import type { PacketMemory } from '../memory.ts';
 import { DropWatch } from './drop-watch.ts';
 import { Handles, type Recorder } from './recorder.ts';
 import { RECORD_OUTER, RECORD_RECEIVED, RECORD_VIA_HOST } from './ring.ts';
-import type { RecordingCoalescer } from './stand-ins.ts';
-import { Windows } from './windows.ts';
 
 /** Reads of one round: as many as a batch holds. */
 const MOST_READS = 64;
@@ -22,7 +20,8 @@ const MOST_READS = 64;
 /** The packets that an uplink's port has read for one batch, and the drops that its checks have counted. */
 export class Reads {
   count = 0;
-  readonly handles = new Handles(MOST_READS);
+  /** One more, which stays empty, for a packet that no read has brought. */
+  readonly handles = new Handles(MOST_READS + 1);
   readonly #recorder: Recorder;
   readonly #drops: DropWatch;
   readonly #scope: number;
@@ -30,6 +29,8 @@ export class Reads {
   readonly #at = new Int32Array(MOST_READS);
   readonly #end = new Int32Array(MOST_READS);
   #isOpen = false;
+  /** Whether somebody wants to know what becomes of the last one. */
+  #isWatched = false;
 
   constructor(recorder: Recorder, counters: Float64Array, scope: number, uplink: number) {
     this.#recorder = recorder;
@@ -40,38 +41,39 @@ export class Reads {
 
   /** After each read: what rose since the one before is the reason of that one's packet. */
   arrived(at: number, size: number): void {
-    if (this.#isOpen) this.#settle();
-    else this.#open();
+    if (this.#isWatched) this.#settle();
+    if (!this.#isOpen) this.#open();
     if (size <= VNET_TUNNEL || this.count >= MOST_READS) return;
     this.#recorder.pieces.behindVnet(this.#recorder.memory, at, size, VNET_TUNNEL);
-    this.#recorder.record(RECORD_OUTER | RECORD_RECEIVED, -1, this.#uplink, this.handles, this.count);
+    const isWanted = this.#recorder.record(RECORD_OUTER | RECORD_RECEIVED, -1, this.#uplink, this.handles, this.count);
+    if (isWanted && !this.#isWatched) this.#drops.start(this.#scope);
+    this.#isWatched = isWanted;
     this.#at[this.count] = at;
     this.#end[this.count++] = at + size;
   }
 
   /** The round is over. */
   close(): void {
-    if (this.#isOpen) this.#settle();
-    this.#isOpen = false;
+    if (this.#isWatched) this.#settle();
+    this.#isOpen = this.#isWatched = false;
   }
 
-  /** The number of the read that brought the packet at `at`, from `first` on; `count` when none has. */
+  /** The number of the read that brought the packet at `at`, from `first` on; that of an empty handle when none has. */
   find(at: number, first: number): number {
     let read = first;
     while (read < this.count && (at < this.#at[read] || at >= this.#end[read])) read++;
-    return read;
+    return read < this.count ? read : MOST_READS;
   }
 
   #open(): void {
     this.#isOpen = true;
     this.count = 0;
     this.#recorder.begin();
-    this.#drops.start(this.#scope);
   }
 
   #settle(): void {
     const counter = this.#drops.risen();
-    if (counter >= 0 && this.count > 0) this.#recorder.drop(this.handles, this.count - 1, counter, this.#drops.rise);
+    if (counter >= 0) this.#recorder.drop(this.handles, this.count - 1, counter, this.#drops.rise);
   }
 }
 
@@ -123,7 +125,7 @@ class HostHeaders {
 }
 
 export class RecordingDecap implements Pick<Decap, 'run'> {
-  readonly decap: Pick<Decap, 'run'>;
+  readonly decap: Decap;
   readonly #recorder: Recorder;
   readonly #devices: readonly Device[];
   /** Of an uplink of whole frames; a socket's packets have lost their outer headers. */
@@ -132,12 +134,14 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
   readonly #scope: number;
   readonly #uplinkDrops: DropWatch;
   readonly #deviceDrops: DropWatch;
-  readonly #windows = new Windows();
   readonly #headers: HostHeaders | undefined;
+  /** Of a packet that no read has brought. */
   readonly #bare = new Handles(1);
+  /** The number of the read that the packet at hand came with. */
+  #read = 0;
 
   constructor(
-    decap: Pick<Decap, 'run'>,
+    decap: Decap,
     recorder: Recorder,
     counters: Float64Array,
     { devices, index, scope, port, family, reads }: DecapPlace,
@@ -154,45 +158,63 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
   }
 
   /** Gives back what it took; returns what it stood in front of. */
-  detach(): Pick<Decap, 'run'> {
+  detach(): Decap {
     this.#headers?.close();
     return this.decap;
   }
 
   run(batch: Batch): void {
     const recorder = this.#recorder;
-    const reads = this.#reads;
-    if (reads) reads.close();
+    if (this.#reads) this.#reads.close();
     else recorder.begin();
+    this.#read = 0;
+    this.decap.begin();
+    // Packets that nobody wants, up to the first one that somebody does, go on together.
+    let i = 0;
+    if (!recorder.isDivided) while (i < batch.count && !this.#record(batch, i)) i++;
+    this.decap.deliver(batch, 0, i);
+    recorder.failed = 0;
+    const isWatched = i < batch.count;
+    if (isWatched) this.#deliverEach(batch, i);
+    for (const device of this.#devices) {
+      if (isWatched) this.#deviceDrops.start(device.scope);
+      device.coalescer.flush();
+      if (isWatched) this.#settle(this.#deviceDrops, this.#bare, 0);
+      recorder.failed = 0;
+    }
+    recorder.end();
+  }
+
+  /** One by one, to know what became of each. */
+  #deliverEach(batch: Batch, first: number): void {
+    const recorder = this.#recorder;
+    const handles = this.#reads ? this.#reads.handles : this.#bare;
     this.#uplinkDrops.start(this.#scope);
-    const windows = this.#windows.of(batch);
-    this.#hold(true);
     let last: Device | undefined;
-    for (let i = 0, read = 0; i < batch.count; i++) {
-      if (reads) read = reads.find(batch.at[i], read);
-      const handles = reads ? reads.handles : this.#bare;
-      if (this.#headers) {
-        recorder.pieces.ofBatch(batch, i);
-        recorder.pieces.behind(this.#headers.from(batch.source[i]), this.#headers.length);
-        recorder.record(RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST, -1, this.#uplink, handles, 0);
-      }
+    for (let i = first; i < batch.count; i++) {
+      if (i > first || recorder.isDivided) this.#record(batch, i);
       const device = this.#deviceOf(batch.at[i], batch.length[i]);
       // What rose for the same device before has been told.
       if (device && device !== last) this.#deviceDrops.start(device.scope);
       last = device ?? last;
-      this.decap.run(windows[i]);
-      this.#settle(this.#uplinkDrops, handles, read);
-      if (device) this.#settle(this.#deviceDrops, handles, read);
+      this.decap.deliver(batch, i, i + 1);
+      this.#settle(this.#uplinkDrops, handles, this.#read);
+      if (device) this.#settle(this.#deviceDrops, handles, this.#read);
       recorder.failed = 0;
     }
-    this.#hold(false);
-    for (const device of this.#devices) {
-      this.#deviceDrops.start(device.scope);
-      device.coalescer.flush();
-      this.#settle(this.#deviceDrops, this.#bare, 0);
-      recorder.failed = 0;
+  }
+
+  /** Whether somebody wants packet `index`. One that was read has been recorded. */
+  #record(batch: Batch, index: number): boolean {
+    const reads = this.#reads;
+    if (reads) {
+      this.#read = reads.find(batch.at[index], this.#read);
+      return this.#recorder.isWanted(reads.handles, this.#read);
     }
-    recorder.end();
+    const { pieces } = this.#recorder;
+    pieces.ofBatch(batch, index);
+    pieces.behind(this.#headers!.from(batch.source[index]), this.#headers!.length);
+    return this.#recorder.record(RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST, -1, this.#uplink, this.#bare, 0);
   }
 
   #settle(drops: DropWatch, handles: Handles, index: number): void {
@@ -200,10 +222,6 @@ export class RecordingDecap implements Pick<Decap, 'run'> {
       if (this.#recorder.failed > 0) this.#recorder.dropFailed(counter, drops.rise);
       else this.#recorder.drop(handles, index, counter, drops.rise);
     }
-  }
-
-  #hold(isHolding: boolean): void {
-    for (const { coalescer } of this.#devices) (coalescer as RecordingCoalescer).isHolding = isHolding;
   }
 
   #deviceOf(at: number, length: number): Device | undefined {

@@ -7,17 +7,14 @@ import type { PacketMemory } from '../memory.ts';
 import { DropWatch } from './drop-watch.ts';
 import { Handles, type Recorder } from './recorder.ts';
 import { RECORD_COPIES, RECORD_NEXT_HOP, RECORD_OUTER, RECORD_VIA_HOST } from './ring.ts';
-import type { RecordingUplink } from './stand-ins.ts';
-import { Windows } from './windows.ts';
 
 /** Longer than the longest outer header. */
 const SCRATCH = 128;
 
 export class RecordingEncap implements Pick<Encap, 'run'> {
-  readonly encap: Pick<Encap, 'run'>;
+  readonly encap: Encap;
   readonly #recorder: Recorder;
   readonly #drops: DropWatch;
-  readonly #windows = new Windows();
   readonly #frame = new Handles(1);
   readonly #outer = new Handles(1);
   readonly #nextHops: Int32Array;
@@ -26,7 +23,7 @@ export class RecordingEncap implements Pick<Encap, 'run'> {
   readonly #scratch: number;
   #copies = 0;
 
-  constructor(encap: Pick<Encap, 'run'>, recorder: Recorder, counters: Float64Array, nextHops: Int32Array) {
+  constructor(encap: Encap, recorder: Recorder, counters: Float64Array, nextHops: Int32Array) {
     this.encap = encap;
     this.#recorder = recorder;
     this.#drops = new DropWatch(counters, 'tx');
@@ -37,26 +34,36 @@ export class RecordingEncap implements Pick<Encap, 'run'> {
 
   run(batch: Batch, device: Device): void {
     const recorder = this.#recorder;
-    const uplink = device.uplink as RecordingUplink;
-    const windows = this.#windows.of(batch);
     recorder.begin();
-    this.#drops.start(device.scope);
-    uplink.isHolding = true;
-    for (let i = 0; i < batch.count; i++) {
-      recorder.pieces.ofBatch(batch, i);
-      recorder.record(0, device.index, -1, this.#frame, 0);
-      this.#copies = 0;
-      this.encap.run(windows[i], device);
-      this.#settle();
-    }
-    uplink.isHolding = false;
-    uplink.flush();
+    // Frames that nobody wants, up to the first one that somebody does, go on together.
+    let i = 0;
+    while (i < batch.count && !this.#record(batch, i, device)) i++;
+    this.encap.forward(batch, device, 0, i);
+    recorder.failed = 0;
+    if (i < batch.count) this.#forwardEach(batch, device, i);
+    device.uplink.flush();
     this.#settle();
     recorder.end();
   }
 
+  /** One by one from `first` on, which is recorded, to know what became of each. */
+  #forwardEach(batch: Batch, device: Device, first: number): void {
+    this.#drops.start(device.scope);
+    for (let i = first; i < batch.count; i++) {
+      if (i > first) this.#record(batch, i, device);
+      this.#copies = 0;
+      this.encap.forward(batch, device, i, i + 1);
+      this.#settle();
+    }
+  }
+
+  #record(batch: Batch, index: number, device: Device): boolean {
+    this.#recorder.pieces.ofBatch(batch, index);
+    return this.#recorder.record(0, device.index, -1, this.#frame, 0);
+  }
+
   /** Gives back what it took; returns what it stood in front of. */
-  detach(memory: PacketMemory): Pick<Encap, 'run'> {
+  detach(memory: PacketMemory): Encap {
     memory.give(this.#scratch, SCRATCH);
     return this.encap;
   }

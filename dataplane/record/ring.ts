@@ -3,7 +3,8 @@
  * room is lost and counted; nobody waits.
  *
  *     word 0 HEAD (bytes written) | word 16 TAIL (bytes read) | word 32 LOST (records)      each on a cache line of its own
- *     byte 256..  records, each a header of 64 bytes and the packet's bytes, 8-aligned; none goes around the end
+ *     byte 256..  records, 8-aligned, each a header of 64 bytes, as many as the packet lay behind a multiple of 8, and the packet's bytes; none
+ *                 goes around the end
  */
 
 const HEAD = 0;
@@ -12,12 +13,12 @@ const LOST = 32;
 const DATA = 256;
 const ALIGN = 8;
 /** Bytes of a record's header. */
-export const RECORD_HEADER = 64;
+const RECORD_HEADER = 64;
 
 // Words of a record's header.
 /** Of the whole record, in bytes; negative: nothing up to the ring's end. */
 const SIZE = 0;
-/** Bits RECORD_*. */
+/** Bits RECORD_*; put there by begin(). */
 export const RECORD_FLAGS = 1;
 /** Index of the device, -1 when only its VNI could tell. */
 export const RECORD_DEVICE = 2;
@@ -50,10 +51,17 @@ export const RECORD_OUTER = 1;
 export const RECORD_RECEIVED = 2;
 /** The host's stack writes the outer headers, or has taken them off: the template, or nothing, stands in their place. */
 export const RECORD_VIA_HOST = 4;
+/** Above these bits: bytes between the header and the packet's, 0 to 7. */
+const LEAD_SHIFT = 8;
 
 /** `bytes`: a power of two. */
 export function allocateRing(bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(DATA + bytes);
+}
+
+/** The first of a record's packet bytes in the ring. */
+export function dataOf(words: Int32Array, record: number): number {
+  return record * 4 + RECORD_HEADER + (words[record + RECORD_FLAGS] >> LEAD_SHIFT);
 }
 
 /** The worker's side. Records are written behind HEAD and show when it is moved. */
@@ -63,6 +71,8 @@ export class RingWriter {
   readonly bytes: Uint8Array;
   readonly #size: number;
   #head: number;
+  /** What the reader had read when it was looked for last. */
+  #tail: number;
 
   constructor(buffer: SharedArrayBuffer) {
     this.words = new Int32Array(buffer);
@@ -70,20 +80,22 @@ export class RingWriter {
     this.bytes = new Uint8Array(buffer);
     this.#size = buffer.byteLength - DATA;
     this.#head = this.words[HEAD]; // goes on where a worker that failed has ended
+    this.#tail = Atomics.load(this.words, TAIL);
   }
 
-  /** Room for a record with `captured` bytes: the first word of its header, without next hop and drop; -1 when it is lost. */
-  reserve(captured: number): number {
+  /**
+   * Room for a record with `captured` bytes of a packet that lies at `from`: the first word of its header, without next hop and drop; -1 when
+   * it is lost. The bytes go to dataOf(): as far from a multiple of 8 as they are from one, so that they can be copied by words.
+   */
+  reserve(flags: number, captured: number, from: number): number {
     const { words } = this;
-    const size = RECORD_HEADER + ((captured + ALIGN - 1) & -ALIGN);
-    const used = (this.#head - Atomics.load(words, TAIL)) | 0;
+    const lead = from & (ALIGN - 1);
+    const size = RECORD_HEADER + ((lead + captured + ALIGN - 1) & -ALIGN);
     let at = this.#head & (this.#size - 1);
     const left = this.#size - at;
     const skipped = size > left ? left : 0;
-    if (used + skipped + size > this.#size) {
-      Atomics.add(words, LOST, 1);
-      return -1;
-    }
+    const needed = skipped + size;
+    if (((this.#head - this.#tail) | 0) + needed > this.#size && !this.#hasRoom(needed)) return -1;
     if (skipped > 0) {
       words[(DATA + at) >> 2] = -skipped;
       at = 0;
@@ -91,10 +103,18 @@ export class RingWriter {
     this.#head = (this.#head + skipped + size) | 0;
     const record = (DATA + at) >> 2;
     words[record + SIZE] = size;
+    words[record + RECORD_FLAGS] = flags | (lead << LEAD_SHIFT);
     // The rest record() sets always.
     words[record + RECORD_NEXT_HOP] = words[record + RECORD_COPIES] = 0;
     words[record + RECORD_DROP] = words[record + RECORD_DROPPED] = 0;
     return record;
+  }
+
+  #hasRoom(needed: number): boolean {
+    this.#tail = Atomics.load(this.words, TAIL);
+    if (((this.#head - this.#tail) | 0) + needed <= this.#size) return true;
+    Atomics.add(this.words, LOST, 1);
+    return false;
   }
 
   publish(): void {
@@ -143,7 +163,7 @@ export class RingReader {
 
   /** The packet's bytes; they change after release(). */
   packet(record: number): Uint8Array {
-    const at = record * 4 + RECORD_HEADER;
+    const at = dataOf(this.words, record);
     return this.bytes.subarray(at, at + this.words[record + RECORD_CAPTURED]);
   }
 }

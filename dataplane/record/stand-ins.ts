@@ -1,8 +1,5 @@
-/**
- * What stands in front of a port, an uplink and a coalescer while somebody listens: each hands on what it is given, and tells the recorder.
- */
+/** What stands in front of a port and an uplink while somebody listens: each hands on what it is given, and tells the recorder. */
 import type { Batch } from '../batch.ts';
-import type { Coalescer } from '../coalesce.ts';
 import type { Port } from '../port.ts';
 import type { Uplink } from '../uplink/uplink.ts';
 
@@ -48,17 +45,10 @@ export class RecordingPort implements Port {
   }
 }
 
-/**
- * An uplink that is given one frame of a batch at a time, and flushes at the batch's end only, so that runs stay what they are. Copies of
- * one frame have their headers in the same place: these it flushes between.
- */
+/** Tells which frames an uplink takes to which next hops. */
 export class RecordingUplink implements Uplink {
   readonly uplink: Uplink;
-  /** While a batch is under way. */
-  isHolding = false;
   readonly #onSend: (batch: Batch, index: number, nextHop: number) => void;
-  #owed = false;
-  #last = -1;
 
   constructor(uplink: Uplink, onSend: (batch: Batch, index: number, nextHop: number) => void) {
     this.uplink = uplink;
@@ -78,60 +68,16 @@ export class RecordingUplink implements Uplink {
   }
 
   send(batch: Batch, index: number, nextHop: number, entropy: number, scope: number, mayFragment: boolean): number {
-    const at = batch.at[index];
-    if (this.#owed && at === this.#last) this.uplink.flush();
-    this.#owed = false;
-    this.#last = at;
     const refused = this.uplink.send(batch, index, nextHop, entropy, scope, mayFragment);
     if (refused === 0) this.#onSend(batch, index, nextHop);
     return refused;
   }
 
   flush(): void {
-    if (this.isHolding) {
-      this.#owed = true;
-      return;
-    }
-    this.#owed = false;
-    this.#last = -1;
     this.uplink.flush();
   }
 
   close(): void {
     this.uplink.close();
-  }
-}
-
-/** A coalescer that is given one packet of a batch at a time, and flushes at the batch's end only. */
-export class RecordingCoalescer implements Pick<Coalescer, 'add' | 'pass' | 'flush' | 'close'> {
-  readonly coalescer: Coalescer;
-  isHolding = false;
-
-  constructor(coalescer: Coalescer) {
-    this.coalescer = coalescer;
-  }
-
-  add(frame: number, length: number, maybeUnfinished: boolean): void {
-    this.coalescer.add(frame, length, maybeUnfinished);
-  }
-
-  pass(
-    frame: number,
-    length: number,
-    gsoType: number,
-    gsoSize: number,
-    headerLength: number,
-    checksumStart: number,
-    checksumOffset: number,
-  ): void {
-    this.coalescer.pass(frame, length, gsoType, gsoSize, headerLength, checksumStart, checksumOffset);
-  }
-
-  flush(): void {
-    if (!this.isHolding) this.coalescer.flush();
-  }
-
-  close(): void {
-    this.coalescer.close();
   }
 }

@@ -5,15 +5,14 @@ import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '..
 import type { PacketMemory } from '../memory.ts';
 import type { Pieces } from './pieces.ts';
 import {
+  dataOf,
   RECORD_CAPTURED,
   RECORD_CHECKSUM,
   RECORD_DEVICE,
   RECORD_DROP,
   RECORD_DROPPED,
-  RECORD_FLAGS,
   RECORD_GSO,
   RECORD_GSO_SIZE,
-  RECORD_HEADER,
   RECORD_HEADER_LENGTH,
   RECORD_LENGTH,
   RECORD_OUTER,
@@ -36,11 +35,16 @@ export interface TapSpec {
   readonly snapLength: number;
 }
 
-/** Shorter pieces are copied by words, which takes less than making a view of them, and leaves no garbage. */
+/** Shorter packets are copied by words, which takes less than making a view of them, and leaves no garbage. */
 const SHORT = 512;
 
 export class Tap {
   readonly id: number;
+  /** Whether it may want an inner frame, and not the outer packet that it came in. */
+  readonly isDivided: boolean;
+  readonly #memory: PacketMemory;
+  /** Of the batch. */
+  readonly #time: Float64Array;
   readonly #ring: RingWriter;
   readonly #device: number;
   readonly #vni: number;
@@ -48,11 +52,12 @@ export class Tap {
   readonly #outerFilter: Filter | undefined;
   readonly #snapLength: number;
   readonly #to: DataView;
-  /** Of the packet memory, the same one always. */
-  #from: DataView | undefined;
 
-  constructor(spec: TapSpec) {
+  /** Throws FilterError. `time`: one number, which changes. */
+  constructor(spec: TapSpec, memory: PacketMemory, time: Float64Array) {
     this.id = spec.id;
+    this.#memory = memory;
+    this.#time = time;
     this.#ring = new RingWriter(spec.ring);
     this.#device = spec.device;
     this.#vni = spec.vni;
@@ -60,27 +65,27 @@ export class Tap {
     this.#outerFilter = compileFilter(spec.outerFilter);
     this.#snapLength = spec.snapLength;
     this.#to = new DataView(spec.ring);
+    this.isDivided = this.#outerFilter !== undefined;
   }
 
   /** Writes a record when the packet is wanted; returns the first word of its header, -1 when it is not, or is lost. */
-  record(memory: PacketMemory, pieces: Pieces, flags: number, device: number, uplink: number, time: number): number {
+  record(pieces: Pieces, flags: number, device: number, uplink: number): number {
     const outer = (flags & RECORD_OUTER) !== 0;
-    if (!(outer ? this.#wantsPacket(memory, pieces) : this.#wantsFrame(memory, pieces, device))) return -1;
+    if (!(outer ? this.#wantsPacket(pieces) : this.#wantsFrame(pieces, device))) return -1;
     const { words, floats } = this.#ring;
     const captured = Math.min(pieces.total, this.#snapLength);
-    const record = this.#ring.reserve(captured);
+    const record = this.#ring.reserve(flags, captured, pieces.at[0]);
     if (record < 0) return -1;
-    words[record + RECORD_FLAGS] = flags;
     words[record + RECORD_DEVICE] = device;
     words[record + RECORD_UPLINK] = uplink;
     words[record + RECORD_CAPTURED] = captured;
     words[record + RECORD_LENGTH] = pieces.total;
-    floats[(record + RECORD_TIME) >> 1] = time;
+    floats[(record + RECORD_TIME) >> 1] = this.#time[0];
     words[record + RECORD_GSO] = pieces.flags | (pieces.gsoType << 8);
     words[record + RECORD_GSO_SIZE] = pieces.gsoSize;
     words[record + RECORD_HEADER_LENGTH] = pieces.headerLength;
     words[record + RECORD_CHECKSUM] = pieces.checksumStart | (pieces.checksumOffset << 16);
-    this.#copy(memory, pieces, record * 4 + RECORD_HEADER, captured);
+    this.#copy(pieces, dataOf(words, record), captured);
     return record;
   }
 
@@ -99,13 +104,15 @@ export class Tap {
     this.#ring.publish();
   }
 
-  #wantsFrame({ u8 }: PacketMemory, { at, length, total }: Pieces, device: number): boolean {
+  #wantsFrame({ at, length, total }: Pieces, device: number): boolean {
     if (this.#device >= 0 && device !== this.#device) return false;
-    return this.#filter === undefined || this.#filter(u8, at[0], length[0], total);
+    return this.#filter === undefined || this.#filter(this.#memory.u8, at[0], length[0], total);
   }
 
   /** A packet in which no inner frame can be found is wanted by those who want all frames. */
-  #wantsPacket({ u8 }: PacketMemory, pieces: Pieces): boolean {
+  #wantsPacket(pieces: Pieces): boolean {
+    if (this.#outerFilter === undefined && this.#filter === undefined && this.#device < 0) return true;
+    const { u8 } = this.#memory;
     const at = pieces.at[0];
     const length = pieces.length[0];
     if (this.#outerFilter && !this.#outerFilter(u8, at, length, pieces.total)) return false;
@@ -125,22 +132,32 @@ export class Tap {
     return vxlanVni(u8, vxlan);
   }
 
-  #copy({ u8 }: PacketMemory, { at, length }: Pieces, to: number, captured: number): void {
-    const { bytes } = this.#ring;
-    this.#from ??= new DataView(u8.buffer, u8.byteOffset, u8.byteLength);
-    for (let i = 0, left = captured; left > 0; i++) {
-      const from = at[i];
+  #copy({ at, length }: Pieces, to: number, captured: number): void {
+    const first = Math.min(captured, length[0]);
+    if (first <= SHORT) copyWords(this.#memory.i32, at[0], this.#ring.words, to, first);
+    else this.#copyView(at[0], to, first);
+    // Further pieces lie as they happen to.
+    for (let i = 1, left = captured - first, next = to + first; left > 0; i++) {
       const count = Math.min(left, length[i]);
-      if (count > SHORT) bytes.set(u8.subarray(from, from + count), to);
-      else copyWords(this.#from, from, this.#to, to, count);
-      to += count;
+      if (count <= SHORT) copyUnaligned(this.#memory.view, at[i], this.#to, next, count);
+      else this.#copyView(at[i], next, count);
+      next += count;
       left -= count;
     }
   }
+
+  #copyView(from: number, to: number, count: number): void {
+    this.#ring.bytes.set(this.#memory.u8.subarray(from, from + count), to);
+  }
 }
 
-/** Neither place is aligned. A frame of 106 bytes, recorded inside and outside, took 0.5 us more than without, by single bytes 0.9 (Node 20.20). */
-function copyWords(source: DataView, from: number, target: DataView, to: number, count: number): void {
+/** Both lie equally far from a multiple of 4: whole words are copied, and with them up to three bytes in front and behind. */
+function copyWords(source: Int32Array, from: number, target: Int32Array, to: number, count: number): void {
+  const end = (from + count + 3) >> 2;
+  for (let i = from >> 2, k = to >> 2; i < end; i++, k++) target[k] = source[i];
+}
+
+function copyUnaligned(source: DataView, from: number, target: DataView, to: number, count: number): void {
   const whole = count & ~3;
   for (let i = 0; i < whole; i += 4) target.setInt32(to + i, source.getInt32(from + i, true), true);
   for (let i = whole; i < count; i++) target.setUint8(to + i, source.getUint8(from + i));

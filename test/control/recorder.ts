@@ -17,7 +17,8 @@ export interface Recorded {
 
 export function recorder(spec: TapSpec): (bytes: Uint8Array, flags: number, recorded?: Recorded) => void {
   const { memory } = new Rig();
-  const tap = new Tap(spec);
+  const now = new Float64Array(1);
+  const tap = new Tap(spec, memory, now);
   const at = memory.take(4096);
   return (bytes, flags, { drop = '', gsoSize = 0, device = -1, time = 1000 } = {}) => {
     memory.u8.set(bytes, at);
@@ -25,7 +26,8 @@ export function recorder(spec: TapSpec): (bytes: Uint8Array, flags: number, reco
       ...{ at: [at], length: [bytes.length], total: bytes.length, flags: 0 },
       ...{ gsoType: gsoSize > 0 ? 5 : 0, gsoSize, headerLength: gsoSize > 0 ? 42 : 0 },
     };
-    const index = tap.record(memory, pieces as unknown as Pieces, flags, device, 0, time);
+    now[0] = time;
+    const index = tap.record(pieces as unknown as Pieces, flags, device, 0);
     if (drop) tap.drop(index, COUNTER[drop as keyof typeof COUNTER], 1);
     tap.publish();
   };

@@ -1,7 +1,8 @@
 /** What listeners are shown: every packet once, with its next hop and the reason of its drop; and nothing changes because of them. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { COUNTERS } from '../../dataplane/counters.ts';
+import { COUNTER, COUNTERS } from '../../dataplane/counters.ts';
+import { DROPS } from '../../dataplane/drops.ts';
 import {
   allocateRing,
   RECORD_COPIES,
@@ -19,6 +20,7 @@ import {
   RingWriter,
 } from '../../dataplane/record/ring.ts';
 import * as libc from '../../system/libc.ts';
+import { VNET_PLAIN, VNET_TUNNEL } from '../../system/vnet.ts';
 import {
   ACK,
   decapsulate,
@@ -235,7 +237,7 @@ test('a TAP that is down drops on the inner side', () => {
 });
 
 test('super-frames and runs are shown as they are, with their segment size', () => {
-  const { node } = sending();
+  const { node, uplink } = sending();
   const listener = new Listener(node);
   const large = superFrame(frame({ payload: payload(5000) }), 1000);
   const small = frame({ protocol: 'udp', payload: payload(100) });
@@ -255,6 +257,29 @@ test('super-frames and runs are shown as they are, with their segment size', () 
       [5, 42 + 3 * (small.length + 8)],
     ],
   );
+  assert.deepEqual(
+    outer.map(({ bytes }) => hex(bytes)),
+    uplink.written.map((bytes) => hex(bytes.subarray(VNET_TUNNEL))),
+  );
+});
+
+test('a merged frame is shown as it is delivered, whole or its beginning', () => {
+  for (const snapLength of [65536, 70, 200]) {
+    const { node, uplink } = sending();
+    const listener = new Listener(node, { snapLength });
+    for (let i = 0; i < 5; i++) {
+      const inner = frame({ sequence: 1000 + i * 101, flags: ACK, payload: payload(101) });
+      uplink.waiting.push(arriving(outerFrame(vxlan(VNI, inner), PORT)));
+    }
+    node.run();
+    const delivered = node.taps[0].written.map((bytes) => hex(bytes.subarray(VNET_PLAIN).subarray(0, snapLength)));
+    assert.equal(delivered.length, 1);
+    const inner = listener.take().filter(({ side }) => side === 'inner');
+    assert.deepEqual(
+      inner.map(({ bytes }) => hex(bytes)),
+      delivered,
+    );
+  }
 });
 
 test('filters, devices and snap lengths', () => {
@@ -280,6 +305,49 @@ test('filters, devices and snap lengths', () => {
   traffic();
   const [first] = short.take();
   assert.deepEqual([first.bytes.length, first.length], [60, 92]);
+});
+
+test('what is wanted has its own reason, whatever happens to the rest of a batch', () => {
+  const { node, uplink } = sending();
+  const listener = new Listener(node, { filter: 'tcp' });
+  const to = (last: number, protocol: 'tcp' | 'udp'): Uint8Array => packet(frame({ to: last, protocol }));
+  const from = (vni: number, protocol: 'tcp' | 'udp'): Uint8Array => outerFrame(vxlan(vni, frame({ protocol })), PORT);
+  node.taps[0].waiting.push(to(9, 'udp'), to(2, 'udp'), to(9, 'tcp'), to(3, 'udp'), to(3, 'tcp'), to(2, 'tcp'));
+  const wrong = [from(VNI, 'udp'), from(VNI, 'tcp')];
+  for (const bytes of wrong) bytes[60] ^= 1;
+  const others = [from(VNI + 5, 'udp'), from(VNI, 'udp'), from(VNI + 5, 'tcp'), from(VNI, 'tcp')];
+  uplink.waiting.push(...[...wrong, ...others].map(arriving));
+  node.run();
+  assert.deepEqual(listener.take().map(summary), [
+    'inner tx tx_no_remote 1',
+    'inner tx tx_unresolved 1',
+    'inner tx',
+    'outer tx',
+    'outer rx rx_outer_checksum 1',
+    'outer rx rx_unknown_vni 1',
+    'outer rx',
+    'inner rx',
+  ]);
+  node.balance();
+});
+
+test('an inner frame is wanted although its outer packet is not', () => {
+  const { node, uplink } = sending();
+  const listener = new Listener(node, { outerFilter: 'host 198.51.100.1' });
+  node.taps[0].failure = libc.EIO;
+  uplink.waiting.push(arriving(outerFrame(vxlan(VNI, frame()), PORT)));
+  node.run();
+  assert.deepEqual(listener.take().map(summary), ['inner rx rx_device_down 1']);
+});
+
+test('drops of a direction lie side by side, where they are watched', () => {
+  for (const direction of ['tx', 'rx'] as const) {
+    const indices = DROPS.filter((drop) => drop.direction === direction).map(({ name }) => COUNTER[name]);
+    assert.deepEqual(
+      indices,
+      indices.map((_, i) => indices[0] + i),
+    );
+  }
 });
 
 test('what finds no room is lost and counted, and forwarding goes on', () => {
@@ -342,7 +410,7 @@ test('a ring gives back what was put in, however the records lie around its end'
   const sizes = [0, 1, 7, 8, 100, 300, 13];
   for (let i = 0; i < 2000; i++) {
     const size = sizes[i % sizes.length];
-    const record = writer.reserve(size);
+    const record = writer.reserve(0, size, i * 3);
     if (record >= 0) {
       writer.words[record + RECORD_DEVICE] = sent++;
       writer.words[record + RECORD_LENGTH] = size;
