@@ -18,8 +18,8 @@ import type { Source, SourceListener } from '../control/flannel/source.ts';
 
 const PEERS = 5_000;
 const CHANGES = 20;
-/** Long enough for one of each that is read every now and then: the agent's tables, every two minutes. */
-const IDLE_SECONDS = 125;
+/** Long enough for one of each that is read every now and then, the rarer the longer it takes. */
+const IDLE_SECONDS = 300;
 
 const NET_CONF: NetConf = {
   ipv4: { network: '10.224.0.0/11', subnetLen: 24, subnetMin: '10.224.1.0', subnetMax: '10.255.255.0' },
@@ -158,7 +158,7 @@ async function main(args: string[]): Promise<void> {
   const node = network.host('node');
   const file = fileURLToPath(import.meta.url);
   const { stdout } = await node.run([process.execPath, file, '--inside', args[0] ?? `${PEERS}`, network.directory], {
-    timeout: 300_000,
+    timeout: 600_000,
   });
   console.log(stdout.trimEnd());
   network.remove();

@@ -31,6 +31,11 @@ const OUTPUT_LIMIT = 128 * 1024 * 1024;
 /** ip ends a batch at some errors in spite of -force. After so many of them the rest of the batch is given up. */
 const RESTARTS = 32;
 
+/** A shell's status of a program that is not there. */
+const NOT_FOUND = 127;
+/** Where a command's output ends in a shell's; on standard output its status follows. */
+const END = '==== uvxlan';
+
 /** An unprivileged user's PATH often lacks sbin, where Debian has tc. */
 export const TOOL_ENVIRONMENT = {
   ...process.env,
@@ -59,6 +64,25 @@ export class Iproute {
     const outcome = await this.#execute(program, args, input);
     if (outcome.status !== 0) throw new CommandFailed([program, ...args].join(' '), words(outcome));
     return outcome.stdout;
+  }
+
+  /**
+   * Runs commands one after the other, and returns for each what it printed or its error. One shell starts them all: to start a process from
+   * one as large as this costs more than most of them do.
+   */
+  async runEach(commands: readonly (readonly string[])[]): Promise<(string | CommandFailed)[]> {
+    // Both streams are cut where a command ends.
+    const script = commands.map((command) => `${command.map(quoted).join(' ')}\necho "${END} $?"; echo "${END}" >&2`);
+    const outcome = await this.#execute('sh', ['-c', script.join('\n')]);
+    if (outcome.status !== 0) throw new CommandFailed('sh', words(outcome));
+    const printed = outcome.stdout.split(new RegExp(`${END} (\\d+)\\n`));
+    const complaints = outcome.stderr.split(`${END}\n`);
+    return commands.map((command, i) => {
+      const [stdout, status, stderr] = [printed[2 * i], Number(printed[2 * i + 1]), complaints[i]];
+      if (status === 0) return stdout;
+      const missing = status === NOT_FOUND && notFound(command[0]);
+      return new CommandFailed(command.join(' '), missing || words({ stdout, stderr, status }));
+    });
   }
 
   /** Runs a command that prints JSON (`ip -j ...`), and parses it. */
@@ -125,7 +149,7 @@ export class Iproute {
     return new Promise((resolve, reject) => {
       const child = execFile(file, rest, options, (error, stdout, stderr) => {
         if (error && typeof error.code !== 'number') {
-          const missing = error.code === 'ENOENT' && `not found: install the package ${PACKAGES[file] ?? file}`;
+          const missing = error.code === 'ENOENT' && notFound(file);
           const slow = error.killed && `not done after ${TIMEOUT / 1000} s`;
           reject(new CommandFailed([program, ...args].join(' '), missing || slow || error.message));
         } else {
@@ -151,6 +175,15 @@ function failedLines(stderr: string): Map<number, string> {
     }
   }
   return failures;
+}
+
+function notFound(program: string): string {
+  return `not found: install the package ${PACKAGES[program] ?? program}`;
+}
+
+/** As a shell takes it for one word. */
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 function words({ stderr, status }: Outcome): string {

@@ -1,14 +1,7 @@
 import { isIPv4 } from 'node:net';
-import {
-  type Address,
-  type Link,
-  type Neighbour,
-  neighbourKey,
-  type Route,
-  type RouteQuery,
-  type Snapshot,
-} from './host.ts';
+import { type Address, type Link, neighbourKey, type Route, type RouteQuery, type Snapshot } from './host.ts';
 import { CommandFailed } from './iproute.ts';
+import { validMac } from './neighbour-event.ts';
 
 /** How a packet to a VTEP leaves this machine, as the kernel would send it. Pure: the host's state is passed in. */
 
@@ -64,6 +57,7 @@ export type Lookup =
       neighbour?: PathNeighbour;
       viaHost?: undefined;
       isDropped?: undefined;
+      missing?: undefined;
     }
   | {
       path?: undefined;
@@ -72,6 +66,7 @@ export type Lookup =
       neighbour?: undefined;
       viaHost: true;
       isDropped?: undefined;
+      missing?: undefined;
     }
   | {
       path?: undefined;
@@ -83,10 +78,9 @@ export type Lookup =
       isDropped?: boolean;
       /** `explain` may know a better reason. */
       unexplained?: boolean;
+      /** Nobody asks for this one: somebody has to add it. */
+      missing?: PathNeighbour;
     };
-
-/** Neighbour states in which the kernel sends (NUD_VALID, include/net/neighbour.h). */
-const VALID: ReadonlySet<Neighbour['state']> = new Set(['PERMANENT', 'NOARP', 'REACHABLE', 'PROBE', 'STALE', 'DELAY']);
 
 /** The question to the routing table, the same that the kernel's vxlan asks. */
 export function routeQuery({ remote, local, dev }: Target): RouteQuery {
@@ -140,11 +134,11 @@ function askNeighbour(
   const entry = snapshot.neighbours.get(neighbourKey(dev, neighbour.address));
   if (link.noarp && entry?.state !== 'PERMANENT') {
     const command = `ip neigh add ${neighbour.address} lladdr MAC dev ${dev} nud permanent`;
-    return { reason: `${dev} does no ARP and ${neighbour.address} has no permanent neighbour entry (${command})` };
+    const reason = `${dev} does no ARP and ${neighbour.address} has no permanent neighbour entry (${command})`;
+    return { reason, missing: neighbour };
   }
-  if (entry?.mac !== undefined && VALID.has(entry.state)) {
-    return { path: { ...waiting, destinationMac: entry.mac }, neighbour };
-  }
+  const destinationMac = validMac(entry);
+  if (destinationMac !== undefined) return { path: { ...waiting, destinationMac }, neighbour };
   const who = gateway === undefined ? neighbour.address : `gateway ${gateway}`;
   if (entry?.state === 'FAILED') {
     const unexplained = devGiven && gateway === undefined;

@@ -140,37 +140,63 @@ function reroutes(rules: readonly MarkRule[], mark: number | undefined): Holds {
   return rules.some((rule) => meets(mark, rule) !== meets(0, rule)) ? 'always' : 'never';
 }
 
+/** What is asked of every host; what else it takes follows from the answers. */
+const QUESTIONS = [
+  ['nft', '-j', 'list', 'ruleset'],
+  ['cat', '/proc/self/net/ip_tables_names'],
+  ['cat', '/proc/self/net/ip6_tables_names'],
+  ['ip', 'xfrm', 'policy'],
+  ['ip', 'xfrm', 'policy', 'getdefault'],
+  ['ip', '-4', '-j', 'rule'],
+  ['ip', '-6', '-j', 'rule'],
+] as const;
+
+type Answer = string | Error;
+
 /** Reads all rules, in as few processes as it takes. Does not fail. */
 export async function readRules(host: Host): Promise<HostRules> {
   const notes: string[] = [];
   const run = (file: string, ...args: string[]) => host.iproute.run(file, args);
-  const [nftables, legacy, legacy6, xfrm, markRules, markRules6, addresses] = await Promise.all([
-    readNft(run, notes).catch((error: Error) => unreadable(notes, 'nftables rules', error)),
-    readLegacy(run, 'ip', notes),
-    readLegacy(run, 'ip6', notes),
-    Promise.all([run('ip', 'xfrm', 'policy'), run('ip', 'xfrm', 'policy', 'getdefault').catch(() => '')])
-      .then(([policies, defaults]) => readXfrm(policies, defaults))
-      .catch((error: Error) => unreadable(notes, 'IPsec policies', error)),
-    readMarkRules(host, '-4'),
-    readMarkRules(host, '-6'),
+  const answers = host.iproute.runEach(QUESTIONS).catch((error: Error): Answer[] => QUESTIONS.map(() => error));
+  const [nft, names, names6, policies, defaults, rules, rules6] = await answers;
+  const [nftables, legacy, legacy6, addresses] = await Promise.all([
+    readNft(nft, run, notes).catch((error: Error) => unreadable(notes, 'nftables rules', error)),
+    readLegacy(names, run, 'ip', notes),
+    readLegacy(names6, run, 'ip6', notes),
     host.addresses().catch(() => []),
   ]);
+  const xfrm = readPolicies(policies, defaults, notes);
   const byDevice = new Map<string, string[]>();
   for (const { dev, address, scope } of addresses) {
     if (scope === 'global') byDevice.set(dev, [...(byDevice.get(dev) ?? []), address]);
   }
   const chains = [...nftables, ...legacy, ...legacy6, ...xfrm];
-  return { chains, markRules: { ip: markRules, ip6: markRules6 }, addresses: byDevice, notes };
+  const markRules = { ip: readMarkRules(rules), ip6: readMarkRules(rules6) };
+  return { chains, markRules, addresses: byDevice, notes };
+}
+
+/** What a command printed. Throws what it failed with. */
+function printed(answer: Answer): string {
+  if (answer instanceof Error) throw answer;
+  return answer;
+}
+
+function readPolicies(policies: Answer, defaults: Answer, notes: string[]): Chain[] {
+  try {
+    return readXfrm(printed(policies), defaults instanceof Error ? '' : defaults);
+  } catch (error) {
+    return unreadable(notes, 'IPsec policies', error as Error);
+  }
 }
 
 type Run = (file: string, ...args: string[]) => Promise<string>;
 
 const TOOLS = { ip: 'iptables', ip6: 'ip6tables' } as const;
 
-async function readNft(run: Run, notes: string[]): Promise<Chain[]> {
+async function readNft(answer: Answer, run: Run, notes: string[]): Promise<Chain[]> {
   let ruleset: NftObject[];
   try {
-    ruleset = (JSON.parse(await run('nft', '-j', 'list', 'ruleset')) as { nftables: NftObject[] }).nftables;
+    ruleset = (JSON.parse(printed(answer)) as { nftables: NftObject[] }).nftables;
   } catch (error) {
     if (isUnsupported(error)) return [];
     unreadable(notes, 'nftables rules (other than those of iptables)', error as Error, 'nftables');
@@ -201,11 +227,10 @@ async function readSaved(run: Run, family: Family, tables: ReadonlySet<string> |
 }
 
 /** Legacy iptables: the kernel lists the tables that are in use. Saving others would create them. */
-async function readLegacy(run: Run, family: Family, notes: string[]): Promise<Chain[]> {
+async function readLegacy(names: Answer, run: Run, family: Family, notes: string[]): Promise<Chain[]> {
   const tool = TOOLS[family];
   try {
-    const names = await run('cat', `/proc/self/net/${family}_tables_names`).catch(absent);
-    if (names.trim() === '') return [];
+    if (isAbsent(names) || printed(names).trim() === '') return [];
     const text = await firstOf(run, `${tool}-legacy-save`, `${tool}-save`);
     if (isOfNft(text)) throw new Error(`${tool}-save is that of nftables`);
     return readIptables(text, tool, family, undefined, await ipsetsFor(run, text)).chains;
@@ -215,9 +240,8 @@ async function readLegacy(run: Run, family: Family, notes: string[]): Promise<Ch
 }
 
 /** The file of a kernel without legacy iptables; that it may not be read is another matter. */
-function absent(error: unknown): string {
-  if (error instanceof CommandFailed && /No such file/.test(error.reason)) return '';
-  throw error;
+function isAbsent(names: Answer): boolean {
+  return names instanceof CommandFailed && /No such file/.test(names.reason);
 }
 
 function isOfNft(text: string): boolean {
@@ -239,15 +263,12 @@ async function firstOf(run: Run, ...programs: string[]): Promise<string> {
   return run(programs.at(-1)!);
 }
 
-async function readMarkRules(host: Host, family: '-4' | '-6'): Promise<MarkRule[]> {
-  try {
-    const rows = await host.iproute.json<{ fwmark?: string; fwmask?: string }[]>('ip', [family, '-j', 'rule']);
-    return rows.flatMap(({ fwmark, fwmask }) =>
-      fwmark === undefined ? [] : [{ mark: Number(fwmark), mask: fwmask === undefined ? 0xffffffff : Number(fwmask) }],
-    );
-  } catch {
-    return []; // a kernel without policy routing
-  }
+function readMarkRules(answer: Answer): MarkRule[] {
+  if (answer instanceof Error || answer.trim() === '') return []; // a kernel without policy routing
+  const rows = JSON.parse(answer) as { fwmark?: string; fwmask?: string }[];
+  return rows.flatMap(({ fwmark, fwmask }) =>
+    fwmark === undefined ? [] : [{ mark: Number(fwmark), mask: fwmask === undefined ? 0xffffffff : Number(fwmask) }],
+  );
 }
 
 function isUnsupported(error: unknown): boolean {

@@ -1,14 +1,16 @@
 import { familyOf } from '../wire/address.ts';
 import { type Host, neighbourKey, type Route, type Snapshot } from './host.ts';
 import type { CommandFailed } from './iproute.ts';
+import { meaning, readEvent } from './neighbour-event.ts';
 import { NeighbourKeeper, releaseNeighbours } from './neighbours.ts';
 import { explain, findPath, type Lookup, type Path, type PathNeighbour, routeQuery, type Target } from './path.ts';
 import { CHANGES, type Change, Watch } from './watch.ts';
 
 /** All is read again so often, in milliseconds, should an event have been missed. */
 const RESYNC = 30_000;
-/** But after so many times as long as a reading takes: thousands of next hops must not cost a quiet host anything to speak of. */
-const RESYNC_REST = 300;
+/** But after so many times as long as a reading takes, at most LONGEST_RESYNC: thousands of next hops must not cost a quiet host anything. */
+const RESYNC_REST = 2_000;
+const LONGEST_RESYNC = 600_000;
 /** Milliseconds between probes where the kernel does not manage neighbours: its own default, interval_probe_time_ms. */
 const PROBE = 5_000;
 const RETRY = 1_000;
@@ -66,6 +68,8 @@ export class Resolver {
   readonly #limits = new Map<string, { mtu: number; until: number }>();
   /** By key of the target. */
   #routes = new Map<string, Route | CommandFailed>();
+  /** What the neighbours that paths need were found to be, by neighbourKey; undefined while they are read: then any event counts. */
+  #found: Map<string, string> | undefined;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -76,7 +80,11 @@ export class Resolver {
     this.#publisher = publisher;
     this.#warn = warn;
     this.#keeper = new NeighbourKeeper(host, managed);
-    this.#watch = new Watch(host.iproute.prefix, (changes) => this.#trigger(changes));
+    this.#watch = new Watch(
+      host.iproute.prefix,
+      (changes) => this.#trigger(changes),
+      (line) => this.#concerns(line),
+    );
   }
 
   /** Takes a next hop, or gives one another target; many in one turn of the event loop are looked up together. */
@@ -147,6 +155,15 @@ export class Resolver {
     });
   }
 
+  /** Whether an event is about what paths depend on. Where we probe ourselves, what the probes do is followed as well. */
+  #concerns(line: string): boolean {
+    if (!this.#found || !this.#keeper.managed) return true;
+    const event = readEvent(line);
+    if (!event) return true;
+    const found = this.#found.get(event.key);
+    return found !== undefined && found !== event.meaning;
+  }
+
   /** Looks up until nothing has changed meanwhile. The rests keep a host with many changes from costing a core. */
   async #run(): Promise<void> {
     await new Promise(setImmediate);
@@ -156,9 +173,9 @@ export class Resolver {
       const start = performance.now();
       let next = PROBE;
       try {
-        await this.#pass(changes);
+        const isWhole = await this.#pass(changes);
         this.#warning = '';
-        if (this.#keeper.managed) next = Math.max(RESYNC, RESYNC_REST * (performance.now() - start));
+        if (this.#keeper.managed) next = isWhole ? resyncAfter(performance.now() - start) : RESYNC;
       } catch (error) {
         this.#fail(error as Error);
         next = RETRY;
@@ -170,7 +187,9 @@ export class Resolver {
     }
   }
 
-  async #pass(changes: ReadonlySet<Change>): Promise<void> {
+  /** False: some neighbours could not be asked for. */
+  async #pass(changes: ReadonlySet<Change>): Promise<boolean> {
+    this.#found = undefined;
     const targets = new Map<string, Target>();
     for (const { key, target } of this.#nextHops.values()) targets.set(key, target);
     // Neighbours change all the time, and do not change routes.
@@ -183,12 +202,20 @@ export class Resolver {
     const lookups = new Map<string, Lookup>();
     for (const [key, target] of targets) lookups.set(key, findPath(target, this.#routes.get(key)!, snapshot));
     await this.#explain(targets, lookups);
-    await this.#keepNeighbours(targets, lookups, snapshot);
+    this.#found = new Map();
+    for (const { neighbour, missing } of lookups.values()) {
+      const needed = neighbour ?? missing;
+      if (!needed) continue;
+      const key = neighbourKey(needed.dev, needed.address);
+      this.#found.set(key, meaning(snapshot.neighbours.get(key)));
+    }
+    const isWhole = await this.#keepNeighbours(targets, lookups, snapshot);
     for (const [index, nextHop] of this.#nextHops) {
       // One that came during the pass has its turn in the next.
       const lookup = lookups.get(nextHop.key);
       if (lookup) this.#handOn(index, nextHop, lookup);
     }
+    return isWhole;
   }
 
   async #explain(targets: ReadonlyMap<string, Target>, lookups: Map<string, Lookup>): Promise<void> {
@@ -205,11 +232,12 @@ export class Resolver {
     }
   }
 
+  /** False: some could not be asked for. */
   async #keepNeighbours(
     targets: ReadonlyMap<string, Target>,
     lookups: Map<string, Lookup>,
     snapshot: Snapshot,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const needed = new Map<string, PathNeighbour>();
     for (const [key, { neighbour }] of lookups) {
       if (neighbour && !targets.get(key)!.viaHost)
@@ -221,6 +249,7 @@ export class Resolver {
       const error = neighbour && errors.get(neighbourKey(neighbour.dev, neighbour.address));
       if (error && !path) lookups.set(key, { reason: error.message });
     }
+    return errors.size === 0;
   }
 
   #handOn(index: number, nextHop: NextHop, lookup: Lookup): void {
@@ -284,6 +313,11 @@ export class Resolver {
       if (!nextHop.path && !nextHop.target.viaHost) nextHop.reason = message;
     }
   }
+}
+
+/** Milliseconds from a reading that took so many to the next. */
+function resyncAfter(took: number): number {
+  return Math.min(Math.max(RESYNC, RESYNC_REST * took), LONGEST_RESYNC);
 }
 
 /**

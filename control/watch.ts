@@ -18,6 +18,8 @@ const DEBOUNCE = 50;
 /**
  * Calls back when something on the host has changed, through one `ip monitor` process. Only a trigger: what is true has to be
  * read again. After every start of the process all counts as changed, since events may have been missed.
+ *
+ * `concerns` is asked of each line; one that does not concern is no change.
  */
 export class Watch {
   readonly #onChange: (changes: Set<Change>) => void;
@@ -27,14 +29,18 @@ export class Watch {
   #stopped = false;
 
   /** `prefix` as in Iproute. */
-  constructor(prefix: readonly string[], onChange: (changes: Set<Change>) => void) {
+  constructor(
+    prefix: readonly string[],
+    onChange: (changes: Set<Change>) => void,
+    concerns: (line: string) => boolean = () => true,
+  ) {
     this.#onChange = onChange;
     const objects = ['link', 'address', 'route', 'rule', 'nexthop', 'neigh'];
     this.#monitor = new MonitorProcess(prefix, ['ip', 'monitor', 'label', ...objects], {
       onListening: () => this.#changed(CHANGES),
       onLine: (line) => {
         const label = line.match(/^\[([A-Z]+)\]/)?.[1];
-        if (label !== undefined && label in LABELS) this.#changed([LABELS[label]]);
+        if (label !== undefined && label in LABELS && concerns(line)) this.#changed([LABELS[label]]);
       },
       // "netlink receive error No buffer space available": events were lost.
       onComplaint: () => this.#changed(CHANGES),

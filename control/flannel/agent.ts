@@ -39,9 +39,12 @@ export interface AgentOptions extends ReconcilerOptions, VxlanOptions {
   readonly healthz: { readonly ip: string; readonly port: number };
 }
 
-/** Milliseconds between looks for what no event tells of, and after how many of them all is read: an event may have been missed. */
+/** Milliseconds between looks for what no event tells of. */
 const PERIOD = 4_000;
-const ALL_EVERY = 30;
+/** All is read again after so many milliseconds, should an event have been missed; and after so many times as long as it takes, at most LONGEST_REST. */
+const ALL_AFTER = 120_000;
+const REST = 2_000;
+const LONGEST_REST = 600_000;
 /** Milliseconds from an event of the host, which usually is one of many, to the comparison. */
 const DEBOUNCE = 50;
 /** Of the time, no more than one part in so many goes into comparisons that events of the host ask for. */
@@ -109,7 +112,8 @@ export class Agent {
   #timers = new Map<string, NodeJS.Timeout>();
   #notBefore = 0;
   #retry = FIRST_RETRY;
-  #beats = 0;
+  /** When all is to be read again, as performance.now() counts. */
+  #allAt = performance.now() + ALL_AFTER;
   /** What the log has said of failures, so that each is said once while it lasts. */
   #said = new Set<string>();
   #subnetEnv = '';
@@ -218,7 +222,8 @@ export class Agent {
     );
     const beat = () => {
       this.#later('beat', PERIOD, beat);
-      const isAll = ++this.#beats % ALL_EVERY === 0;
+      const isAll = performance.now() >= this.#allAt;
+      if (isAll) this.#allAt = performance.now() + ALL_AFTER;
       this.#isMoved ||= isAll;
       this.#kick(isAll ? 'all' : 'cheap');
     };
@@ -389,7 +394,10 @@ export class Agent {
     this.#options.log(`compared (${depth}) in ${took.toFixed(1)} ms`, { level: 'debug' });
     this.#reconciliations++;
     this.#reconcileSeconds = took / 1000;
-    if (depth === 'all') this.#notBefore = performance.now() + Math.min(took * SHARE, LONGEST_WAIT);
+    if (depth === 'all') {
+      this.#notBefore = performance.now() + Math.min(took * SHARE, LONGEST_WAIT);
+      this.#allAt = performance.now() + Math.min(Math.max(ALL_AFTER, REST * took), LONGEST_REST);
+    }
     this.#note(failures);
   }
 

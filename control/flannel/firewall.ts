@@ -7,8 +7,6 @@ import { type Chain, iptablesChains, type MasqueradeWish, NFT_TABLES, nftTable }
 const TOOLS = { ipv4: 'iptables', ipv6: 'ip6tables' } as const;
 /** Seconds to wait for another program that changes the rules. */
 const WAIT = '5';
-/** Ends what one command printed; its status follows. */
-const END = '==== ';
 
 /** Whether the host's iptables writes to nf_tables, as Debian's does unless somebody has chosen the legacy one. */
 export async function isNfTables(host: Host): Promise<boolean> {
@@ -33,39 +31,33 @@ export async function keepIptables(host: Host, family: Family, wish: MasqueradeW
   return repaired;
 }
 
-/**
- * Rules of the chains and their parents, by `TABLE CHAIN`; undefined where there is no such chain. Through a shell, since to start a
- * process from one as large as this costs more than all that iptables does.
- */
+/** Rules of the chains and their parents, by `TABLE CHAIN`; undefined where there is no such chain. */
 async function readRules(
   host: Host,
   tool: string,
   chains: readonly Chain[],
 ): Promise<Map<string, string[] | undefined>> {
   const wanted = chains.flatMap(({ table, name, parent }) => [`${table} ${name}`, `${table} ${parent}`]);
-  const script = wanted.map((each) => {
+  const commands = wanted.map((each) => {
     const [table, chain] = each.split(' ');
-    return `${tool} -w ${WAIT} -t ${table} -S ${chain} 2>&1; echo "${END}$?"`;
+    return [tool, '-w', WAIT, '-t', table, '-S', chain];
   });
-  const text = await host.iproute.run('sh', ['-c', script.join('\n')]);
-  const parts = text.split(new RegExp(`^${END}(\\d+)\\n`, 'm'));
-  return new Map(wanted.map((each, i) => [each, rulesIn(each, parts[2 * i], parts[2 * i + 1], tool)]));
+  const answers = await host.iproute.runEach(commands);
+  return new Map(wanted.map((each, i) => [each, rulesIn(each.split(' ')[1], answers[i])]));
 }
 
-/** What `iptables -t TABLE -S CHAIN` printed, and its status. */
-function rulesIn(of: string, printed: string, status: string, tool: string): string[] | undefined {
-  const [table, chain] = of.split(' ');
-  if (status === '0') {
-    const start = `-A ${chain} `;
-    return printed
-      .split('\n')
-      .filter((line) => line.startsWith(start))
-      .map((line) => line.slice(start.length));
+/** What `iptables -S CHAIN` answered. */
+function rulesIn(chain: string, answer: string | CommandFailed): string[] | undefined {
+  if (answer instanceof CommandFailed) {
+    // iptables 1.8.9 calls a chain that is not there incompatible. One that is so will not be written either, and that is said.
+    if (/No chain|does not exist|incompatible/.test(answer.reason)) return undefined;
+    throw answer;
   }
-  // iptables 1.8.9 calls a chain that is not there incompatible. One that is so will not be written either, and that is said.
-  if (/No chain|does not exist|incompatible/.test(printed)) return undefined;
-  const reason = status === '127' ? `${tool} is not there: install the package iptables` : printed.trim();
-  throw new CommandFailed(`${tool} -t ${table} -S ${chain}`, reason.replace(/\s*\n\s*/g, '; '));
+  const start = `-A ${chain} `;
+  return answer
+    .split('\n')
+    .filter((line) => line.startsWith(start))
+    .map((line) => line.slice(start.length));
 }
 
 /** Lines for iptables-restore --noflush. `own` and `parent` are what the two chains hold; undefined where there is no such chain. */

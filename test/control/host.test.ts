@@ -152,6 +152,28 @@ test('a batch that fails everywhere ends, with an error for each line', { skip }
   );
 });
 
+test('commands of one shell: what each prints, and what each fails with', async () => {
+  const answers = await new Iproute().runEach([
+    ['printf', '%s\\n', "a 'b' $c ====", '"d"'],
+    ['printf', 'no newline'],
+    ['sh', '-c', 'echo out; echo why >&2; exit 3'],
+    ['ip-no-such-program', 'x'],
+    ['true'],
+  ]);
+  assert.deepEqual(
+    answers.map((answer) => (answer instanceof CommandFailed ? [answer.message] : answer)),
+    [
+      `a 'b' $c ====\n"d"\n`,
+      'no newline',
+      ['sh -c echo out; echo why >&2; exit 3: why'],
+      ['ip-no-such-program x: not found: install the package ip-no-such-program'],
+      '',
+    ],
+  );
+  assert.deepEqual(await new Iproute().runEach([]), []);
+  await assert.rejects(new Iproute(['sh', '-c', 'echo no shell >&2; exit 1']).runEach([['true']]), /: no shell/);
+});
+
 test('a missing program is named with its package', async () => {
   await assert.rejects(
     new Iproute(['uvxlan-no-such-program']).run('ip', ['link']),

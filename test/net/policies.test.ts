@@ -146,7 +146,7 @@ test('what cannot be inspected is a note that says what to do', { skip }, async 
   const { network, left } = build(t);
   const bin = `${network.directory}/bin`;
   mkdirSync(bin);
-  for (const tool of ['ip', 'cat']) {
+  for (const tool of ['sh', 'ip', 'cat']) {
     symlinkSync(spawnSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).stdout.trim(), `${bin}/${tool}`);
   }
   left.exec('iptables-legacy -P INPUT DROP');
