@@ -116,6 +116,8 @@ export class Agent {
   #allAt = performance.now() + ALL_AFTER;
   /** What the log has said of failures, so that each is said once while it lasts. */
   #said = new Set<string>();
+  /** What the log has said of nodes that get no route. */
+  #offLink = '';
   #subnetEnv = '';
   /** Whether the kept state is the present one. */
   #isKept = true;
@@ -192,6 +194,7 @@ export class Agent {
       ready: this.#ready,
       problem: [...this.#said][0] ?? this.#confProblem ?? source.status.problem,
       peers: this.#peers?.size ?? 0,
+      offLink: this.#reconciler?.offLink.length ?? 0,
       repairs: this.#repairs,
       reconciliations: this.#reconciliations,
       reconcileSeconds: this.#reconcileSeconds,
@@ -385,6 +388,7 @@ export class Agent {
       const { repaired, failed } = await this.#reconciler.run(wish, depth);
       failures.push(...failed);
       this.#report(repaired);
+      this.#reportOffLink(this.#reconciler.offLink);
       this.#publish(wish);
     } catch (error) {
       if (error instanceof HopelessError) return this.#fail(error);
@@ -466,10 +470,21 @@ export class Agent {
     // Before the node is ready all of it is new.
     if (!this.#ready || repaired.length === 0) return;
     this.#repairs += repaired.length;
-    const more = repaired.length > SHOWN ? ` and ${repaired.length - SHOWN} more` : '';
-    this.#options.log(`was missing or changed, and is right again: ${repaired.slice(0, SHOWN).join('; ')}${more}`, {
-      level: 'warn',
-    });
+    this.#options.log(`was missing or changed, and is right again: ${shortList(repaired, '; ')}`, { level: 'warn' });
+  }
+
+  #reportOffLink(nodes: readonly string[]): void {
+    const text = shortList(nodes, ', ');
+    if (text === this.#offLink) return;
+    this.#offLink = text;
+    const { name } = this.#external!.nic;
+    if (text === '') this.#options.log(`all nodes are on the link of ${name} now, and have routes`);
+    else {
+      this.#options.log(
+        `not on the link of ${name}, so that host-gw has no route to them: ${text} (vxlan with DirectRouting reaches such nodes)`,
+        { level: 'warn' },
+      );
+    }
   }
 
   /** Says what fails, once while it lasts, and tries again. */
@@ -504,6 +519,12 @@ export function openBackend(netConf: NetConf, options: VxlanOptions): Backend {
     case 'udp':
       return new UdpOverlay(netConf, backend, options.log);
   }
+}
+
+/** The first ones, and how many more there are. */
+function shortList(items: readonly string[], separator: string): string {
+  const more = items.length > SHOWN ? ` and ${items.length - SHOWN} more` : '';
+  return `${items.slice(0, SHOWN).join(separator)}${more}`;
 }
 
 const DEPTHS: readonly Depth[] = ['changes', 'cheap', 'all'];

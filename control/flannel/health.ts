@@ -9,6 +9,8 @@ export interface HealthView {
   /** Why it is not ready, or what goes wrong though it is. */
   readonly problem: string | null;
   readonly peers: number;
+  /** Those of them that get no route: see peersOffLink. */
+  readonly offLink: number;
   /** What was found missing or changed on the host, and put right. */
   readonly repairs: number;
   readonly reconciliations: number;
@@ -42,6 +44,12 @@ function agentMetrics(view: HealthView): string {
   return [
     one('ready', 'gauge', 'Whether this node forwards.', Number(view.ready)),
     one('peers', 'gauge', 'Other nodes of the cluster.', view.peers),
+    one(
+      'peers_off_link',
+      'gauge',
+      'Other nodes that get no route: host-gw, and they are not on the link.',
+      view.offLink,
+    ),
     one(
       'source_connected',
       'gauge',

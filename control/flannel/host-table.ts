@@ -48,7 +48,8 @@ export function desiredTable(
       const { device } = overlay;
       const tunnel = tunnelAddress(share.subnet);
       if (device && share.vtepMac) table.set(`neigh ${tunnel} dev ${device}`, `lladdr ${share.vtepMac}`);
-      const isDirect = device === null || isOnLink(share.publicIp);
+      const isDirect = isOnLink(share.publicIp);
+      if (device === null && !isDirect) continue;
       table.set(
         `route ${share.subnet}`,
         isDirect ? `via ${share.publicIp} dev ${nic}` : `via ${tunnel} dev ${device} onlink`,
@@ -56,6 +57,19 @@ export function desiredTable(
     }
   }
   return table;
+}
+
+/** Peers that get no route: packets would go to them as they are, and they are not on the link. */
+export function peersOffLink(
+  overlays: PerFamily<Overlay>,
+  peers: Iterable<Lease>,
+  isOnLink: (publicIp: string) => boolean,
+): string[] {
+  const direct = FAMILIES.filter((family) => overlays[family]?.device === null);
+  return [...peers].flatMap((peer) => {
+    const off = direct.flatMap((family) => peer[family]?.publicIp ?? []).filter((publicIp) => !isOnLink(publicIp));
+    return off.length > 0 ? `${peer.node} (${off.join(', ')})` : [];
+  });
 }
 
 /** A subnet's first address is its VXLAN device's, and the gateway to its pods. */

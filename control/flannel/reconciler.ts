@@ -5,7 +5,7 @@ import type { Host } from '../host.ts';
 import { CommandFailed } from '../iproute.ts';
 import type { Backend, Wish } from './backend.ts';
 import { isNfTables, keepIptables, keepNftables } from './firewall.ts';
-import { changes, desiredTable, differs, type HostTable, readTable } from './host-table.ts';
+import { changes, desiredTable, differs, type HostTable, peersOffLink, readTable } from './host-table.ts';
 import { FAMILIES, type Family } from './lease.ts';
 import type { MasqueradeWish } from './masquerade.ts';
 
@@ -36,8 +36,9 @@ export class Reconciler {
   #known: HostTable | undefined;
   /** As it was last: the same object asks for the same. */
   #wish: Wish | undefined;
-  /** By public IP: whether it needs no gateway. */
+  /** By public IP: whether it is on the NIC's link, so that it needs no gateway. */
   readonly #onLink = new Map<string, boolean>();
+  #offLink: readonly string[] = [];
   readonly #ruleset = new RulesetGeneration();
   /** Whether the ruleset's generation tells of the rules that are kept here: not with legacy iptables. */
   #isTold: boolean | undefined;
@@ -75,6 +76,11 @@ export class Reconciler {
     return differs(line, this.#wanted);
   }
 
+  /** See peersOffLink. */
+  get offLink(): readonly string[] {
+    return this.#offLink;
+  }
+
   close(): void {
     this.#ruleset.close();
   }
@@ -83,8 +89,10 @@ export class Reconciler {
     await this.#findOnLink(wish, isAll);
     const { external, own, peers } = wish;
     const isOnLink = (publicIp: string) => this.#onLink.get(publicIp) === true;
-    const desired = desiredTable(this.#backend.overlays, external.nic.name, own, peers.values(), isOnLink);
-    const actual = isAll ? await readTable(this.#host, this.#backend.overlays) : this.#known!;
+    const { overlays } = this.#backend;
+    const desired = desiredTable(overlays, external.nic.name, own, peers.values(), isOnLink);
+    this.#offLink = peersOffLink(overlays, peers.values(), isOnLink);
+    const actual = isAll ? await readTable(this.#host, overlays) : this.#known!;
     // Until it is known what became of the changes.
     this.#known = undefined;
     this.#wanted = desired;
@@ -113,7 +121,7 @@ export class Reconciler {
   }
 
   /** Asks the kernel which peers are on the same link, where that makes a difference; `isAll`: again of those that are known. */
-  async #findOnLink({ peers }: Wish, isAll: boolean): Promise<void> {
+  async #findOnLink({ external, peers }: Wish, isAll: boolean): Promise<void> {
     if (!this.#backend.directRouting) return;
     if (isAll) this.#onLink.clear();
     const wanted = new Set<string>();
@@ -126,8 +134,8 @@ export class Reconciler {
     const addresses = [...wanted];
     const routes = await this.#host.routes(addresses.map((destination) => ({ destination })));
     routes.forEach((route, i) => {
-      const isOnLink = !(route instanceof CommandFailed) && route.gateway === undefined && route.type === 'unicast';
-      this.#onLink.set(addresses[i], isOnLink);
+      const isDirect = !(route instanceof CommandFailed) && route.gateway === undefined && route.type === 'unicast';
+      this.#onLink.set(addresses[i], isDirect && route.dev === external.nic.name);
     });
   }
 

@@ -380,13 +380,14 @@ describe('backends and sources', { concurrency: 5 }, () => {
     const cluster = new Cluster(t, '{ type: host-gw }');
     const [east, mid] = [cluster.host('east'), cluster.host('mid')];
     const agent = await cluster.agent(EAST, ['--ip-masq'], /uvxlan: ready: 10\.244\.1\.0\/24, 2 peers, host-gw/);
-    await agent.waitFor(/route replace 10\.244\.3\.0\/24 via 203\.0\.113\.3 dev eth0 .*Nexthop has invalid gateway/);
+    await agent.waitFor(/not on the link of eth0, so that host-gw has no route to them: west \(203\.0\.113\.3\) /);
     await cluster.agent(MID, ['--ip-masq'], /ready/);
     await cluster.addPod(EAST, 'east-pod');
     const midPod = await cluster.addPod(MID, 'mid-pod');
     assert.equal(cluster.host('mid-pod').ipJson<{ mtu: number }[]>('link show eth0')[0]!.mtu, 1500);
     await reaches(cluster.host('east-pod'), midPod);
     assert.doesNotMatch(east.ip('link show') + mid.ip('link show'), /flannel/);
+    assert.equal(east.ip('route show proto 118').trim(), '10.244.2.0/24 via 192.0.2.2 dev eth0', 'and none to west');
   });
 
   it('udp: IP packets in datagrams, and an answer where there is no peer', options, async (t) => {

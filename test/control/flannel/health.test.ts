@@ -7,6 +7,7 @@ const VIEW: HealthView = {
   ready: true,
   problem: null,
   peers: 2,
+  offLink: 1,
   repairs: 3,
   reconciliations: 9,
   reconcileSeconds: 0.05,
@@ -41,6 +42,7 @@ test('metrics are in the Prometheus text format, with those of the dataplane', a
   const [status, text] = await (await serve(t, VIEW))('/metrics?x=1');
   assert.equal(status, 200);
   assert.match(text, /^uvxlan_flannel_peers 2$/m);
+  assert.match(text, /^uvxlan_flannel_peers_off_link 1$/m);
   assert.match(text, /^uvxlan_flannel_repairs_total 3$/m);
   assert.match(text, /^uvxlan_flannel_faults_total\{kind="net_conf"\} 0$/m);
   assert.match(text, /^uvxlan_of_the_dataplane 1$/m);

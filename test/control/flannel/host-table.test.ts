@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { changes, desiredTable, differs } from '../../../control/flannel/host-table.ts';
+import { changes, desiredTable, differs, peersOffLink } from '../../../control/flannel/host-table.ts';
 import type { Lease } from '../../../control/flannel/lease.ts';
 
 const overlay = (device: string | null, network: string, spansNetwork = false) => ({ device, network, spansNetwork });
@@ -48,6 +48,22 @@ test('host-gw: routes alone', () => {
   const hostGateway = { ipv4: overlay(null, '10.244.0.0/16'), ipv6: null };
   const table = desiredTable(hostGateway, 'eth0', lease(1), [lease(2)], () => true);
   assert.deepEqual([...table], [['route 10.244.2.0/24', 'via 192.0.2.2 dev eth0']]);
+});
+
+test('host-gw: a peer behind a router gets no route, and is named', () => {
+  const hostGateway = { ipv4: overlay(null, '10.244.0.0/16'), ipv6: overlay(null, 'fd00::/48') };
+  const peers = [lease(2, true), lease(3), lease(4, true)];
+  const isOnLink = (ip: string) => ip === '192.0.2.2' || ip === '2001:db8::2' || ip === '192.0.2.4';
+  assert.deepEqual(
+    [...desiredTable(hostGateway, 'eth0', lease(1, true), peers, isOnLink)],
+    [
+      ['route 10.244.2.0/24', 'via 192.0.2.2 dev eth0'],
+      ['route fd00:0:0:2::/64', 'via 2001:db8::2 dev eth0'],
+      ['route 10.244.4.0/24', 'via 192.0.2.4 dev eth0'],
+    ],
+  );
+  assert.deepEqual(peersOffLink(hostGateway, peers, isOnLink), ['n3 (192.0.2.3)', 'n4 (2001:db8::4)']);
+  assert.deepEqual(peersOffLink(VXLAN, peers, isOnLink), [], 'with a device none is out of reach');
 });
 
 test("udp: the device's address spans the network, and peers need nothing", () => {
