@@ -13,7 +13,7 @@ export default function runWorker(task: WorkerTask): void {
   for (const tap of task.taps) worker.listen(tap);
   try {
     worker.run(task, () => {
-      warmUp ??= new WarmUp(); // not before there is time for it: a worker that is started again has packets waiting
+      warmUp ??= new WarmUp(worker); // not before there is time for it: a worker that is started again has packets waiting
       if (warmUp.step()) return true;
       warmUp = undefined; // with its memory
       return false;

@@ -2,8 +2,9 @@
  * Practice for a worker that has just started, while nothing comes by: V8 runs code that it has not seen often some ten times slower,
  * so that the first thousands of packets would take long (flood ping: 150 us instead of 45), and bursts of them be lost.
  *
- * What practises is another worker in the same thread, which shares the compiled code and nothing else: it has tables, counters and
- * memory of its own, and sockets in the place of the TAPs. It sends to itself.
+ * What practises is another worker in the same thread, which shares the compiled code and the packet memory: it has tables and counters
+ * of its own, and sockets in the place of the TAPs. It sends to itself. The packet memory is shared because the checksum's WebAssembly
+ * instance belongs to it: code that V8 has optimised for calls of one instance is thrown away when another one is called.
  */
 import { Lists } from '../fdb/lists.ts';
 import { Mdb } from '../fdb/mdb.ts';
@@ -41,7 +42,6 @@ import { TCP_CHECKSUM, TCP_HEADER } from '../wire/tcp.ts';
 import { UDP_CHECKSUM } from '../wire/udp.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_FLAGS, DEVICE_RECORD, LEARNING, MAX_DEVICES } from './device.ts';
-import { sharePacketMemory } from './memory.ts';
 import { FdPort } from './port.ts';
 import { allocateReports } from './reports.ts';
 import { Worker } from './worker.ts';
@@ -49,6 +49,9 @@ import { Worker } from './worker.ts';
 /** Turns after which a flood ping is hardly slower than later: some 300 ms in all. */
 const TURNS = 500;
 const SMALL = 8;
+/** Bytes of the largest frame, and of room for what comes back. */
+const LARGEST = 8192;
+const ARENA = 65536;
 const VNI = 1;
 const PORT = 8472;
 
@@ -82,6 +85,7 @@ export class WarmUp {
   #left = TURNS;
   readonly counters: Float64Array;
   readonly #worker: Worker;
+  readonly #fdb: FdbTable;
   /** The far ends of what stands for the device's TAP and for the uplink's. */
   readonly #host: FdPort;
   readonly #network: FdPort;
@@ -90,12 +94,14 @@ export class WarmUp {
   readonly #frames: readonly (readonly [at: number, length: number])[];
   readonly #arena: number;
 
-  constructor() {
+  /** `host`: the worker that is to be quick, and does nothing while this one practises. */
+  constructor(host: Worker) {
     const nextHops = new NextHops({ onNextHop() {}, onRelease() {} }, 64);
     const fdb = new FdbTable(64);
+    this.#fdb = fdb;
     const lists = new Lists(64);
     const shared = {
-      packets: sharePacketMemory(1),
+      packets: host.memory,
       counters: allocateCounters(1),
       fdb: fdb.buffer,
       nextHops: nextHops.buffer,
@@ -123,12 +129,12 @@ export class WarmUp {
     fdb.insert(0, 0x0200, 0x00000003, self << 1, STATE_BITS.static, 0);
     fdb.insert(0, 0, 0, (lists.create(vteps, 0) << 1) | 1, STATE_BITS.static, 0);
     this.counters = new Float64Array(shared.counters);
-    this.#worker = new Worker(0, shared);
+    this.#worker = new Worker(0, shared, host);
     const { memory } = this.#worker;
-    const [tap, host] = openSocketPair();
+    const [tap, far] = openSocketPair();
     const [uplink, network] = openSocketPair();
-    this.#fds = [tap, host, uplink, network];
-    this.#host = new FdPort(host, memory);
+    this.#fds = [tap, far, uplink, network];
+    this.#host = new FdPort(far, memory);
     this.#network = new FdPort(network, memory);
     this.#worker.addFrameUplink(
       {
@@ -139,9 +145,9 @@ export class WarmUp {
       new FdPort(uplink, memory),
     );
     this.#worker.addDevice({ index: 0, vni: VNI, uplink: 0, tap, mergeUdp: true }, new FdPort(tap, memory));
-    this.#arena = memory.take(65536);
+    this.#arena = memory.take(ARENA);
     this.#frames = FRAMES.map((bytes) => {
-      const at = memory.take(8192);
+      const at = memory.take(LARGEST);
       memory.u8.set(bytes, at);
       return [at, bytes.length];
     });
@@ -149,6 +155,7 @@ export class WarmUp {
 
   /** Practises a little, well under a millisecond; false: that was all, and everything is given back. */
   step(): boolean {
+    this.#fdb.setClock(this.#left); // entries are stamped anew, as once a second later
     for (let i = 0; i < SMALL; i++) {
       const [at, length] = this.#frames[(this.#left + (i >> 1)) % this.#frames.length];
       this.#host.write(at, length);
@@ -156,18 +163,24 @@ export class WarmUp {
     this.#worker.turn();
     // What was sent comes back.
     for (;;) {
-      const size = this.#network.read(this.#arena, 65536);
+      const size = this.#network.read(this.#arena, ARENA);
       if (size <= 0) break;
       this.#network.write(this.#arena, size);
     }
     this.#worker.turn();
-    while (this.#host.read(this.#arena, 65536) > 0);
+    while (this.#host.read(this.#arena, ARENA) > 0);
     if (--this.#left > 0) return true;
     this.close();
     return false;
   }
 
   close(): void {
+    if (this.#fds.length === 0) return;
+    this.#worker.removeDevice(0);
+    this.#worker.removeUplink(0);
+    const { memory } = this.#worker;
+    for (const [at] of this.#frames) memory.give(at, LARGEST);
+    memory.give(this.#arena, ARENA);
     for (const fd of this.#fds.splice(0)) libc.close(fd);
   }
 }

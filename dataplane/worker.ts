@@ -100,10 +100,11 @@ export class Worker {
   /** While somebody listens. */
   #recorder: Recorder | undefined;
 
-  constructor(index: number, shared: Shared) {
+  /** `host`: a worker of the same thread that does nothing meanwhile, whose packet memory it shares. */
+  constructor(index: number, shared: Shared, host?: Worker) {
     this.#index = index;
-    this.memory = new PacketMemory(shared.packets, index);
-    this.sum = loadSum(this.memory);
+    this.memory = host?.memory ?? new PacketMemory(shared.packets, index);
+    this.sum = host?.sum ?? loadSum(this.memory);
     this.#counters = new Float64Array(shared.counters);
     this.#nextHops = new Int32Array(shared.nextHops);
     this.#records = new Int32Array(shared.devices);
@@ -118,9 +119,9 @@ export class Worker {
     this.#encap = new Encap(this.memory, this.#counters, fdb, mdb, lists, suppressor, this.reports, teller);
     const peers = new PeerReader(shared.peers);
     this.#sources = new SourceCheck(this.memory, this.#counters, fdb, this.#nextHops, lists, peers, this.reports);
-    this.#tapArena = takeTapArena(this.memory);
-    this.#uplinkArena = takeUplinkArena(this.memory);
-    this.#receiveBuffers = new ReceiveBuffers(this.memory);
+    this.#tapArena = host ? host.#tapArena : takeTapArena(this.memory);
+    this.#uplinkArena = host ? host.#uplinkArena : takeUplinkArena(this.memory);
+    this.#receiveBuffers = host ? host.#receiveBuffers : new ReceiveBuffers(this.memory);
   }
 
   addUplink(spec: UplinkSpec): void {

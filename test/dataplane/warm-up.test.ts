@@ -4,12 +4,15 @@ import test from 'node:test';
 import { COUNTER, COUNTERS, FIRST_UPLINK_SCOPE } from '../../dataplane/counters.ts';
 import { DROPS } from '../../dataplane/drops.ts';
 import { WarmUp } from '../../dataplane/warm-up.ts';
+import { Worker } from '../../dataplane/worker.ts';
+import { Rig } from './rig.ts';
 
 const sockets = () => readdirSync('/proc/self/fd').length;
 
 test('a worker practises with packets that arrive whole, and leaves nothing behind', () => {
+  const worker = new Worker(0, new Rig().shared);
   const before = sockets();
-  const warmUp = new WarmUp();
+  const warmUp = new WarmUp(worker);
   assert.equal(sockets(), before + 4);
   let steps = 1;
   while (warmUp.step()) steps++;
