@@ -45,12 +45,19 @@ export async function runBatch(
   }
 }
 
+interface NumberedCommand {
+  number: number;
+  command: DaemonCommand;
+}
+
 class Batch {
   private readonly file: string;
   private readonly options: Options;
   private readonly client: Client;
   private readonly object: BatchObject;
-  private waiting: { number: number; command: DaemonCommand }[] = [];
+  private waiting: NumberedCommand[] = [];
+  /** What the daemon is at. */
+  private under: { sent: readonly NumberedCommand[]; results: Promise<BatchResult> } | undefined;
   private status = 0;
 
   constructor(file: string, options: Options, client: Client, object: BatchObject) {
@@ -69,21 +76,34 @@ class Batch {
         if (!(error instanceof UsageError)) throw error;
         // What stands before the wrong line runs before the complaint about it.
         await this.send();
+        await this.take();
         if (!this.mayNotGoOn()) this.fail(number, error.message);
       }
       if (this.waiting.length === BATCH_LIMIT) await this.send();
     }
     if (!this.mayNotGoOn()) await this.send();
+    await this.take();
     return this.status;
   }
 
+  /** Sends what waits, once the answer to what was sent before is there; its own answer comes while more lines are read. */
   private async send(): Promise<void> {
+    await this.take();
+    if (this.waiting.length === 0 || this.mayNotGoOn()) return;
     const sent = this.waiting;
     this.waiting = [];
-    if (sent.length === 0) return;
     const commands = sent.map(({ command }) => ({ command: command.command, arguments: command.arguments }));
-    const results = await this.client.ask<BatchResult>('batch', { force: this.options.force === true, commands });
-    results.forEach((outcome, index) => {
+    const results = this.client.ask<BatchResult>('batch', { force: this.options.force === true, commands });
+    results.catch(() => {}); // take() hears of it
+    this.under = { sent, results };
+  }
+
+  /** Tells what became of what was sent last. */
+  private async take(): Promise<void> {
+    if (!this.under) return;
+    const { sent, results } = this.under;
+    this.under = undefined;
+    (await results).forEach((outcome, index) => {
       if ('error' in outcome) this.fail(sent[index].number, outcome.error.message);
       else sent[index].command.print?.(outcome.result as never);
     });
@@ -123,14 +143,18 @@ export function* batchLines(text: string): Generator<BatchLine> {
   let begun = '';
   const lines = text.split('\n');
   for (const [index, line] of lines.entries()) {
-    const code = line.replace(/#.*$/, '');
+    const code = line.includes('#') ? line.slice(0, line.indexOf('#')) : line;
     const continues = code.endsWith('\\') && index + 1 < lines.length;
     begun += continues ? `${code.slice(0, -1)} ` : code;
     if (continues) continue;
-    const words = [...begun.matchAll(/"([^"]*)"|'([^']*)'|[^\s"']+/g)].map(
-      ([word, double, single]) => double ?? single ?? word,
-    );
+    const words = wordsOf(begun);
     begun = '';
     if (words.length > 0) yield { number: index + 1, words };
   }
+}
+
+function wordsOf(line: string): string[] {
+  if (!/["']/.test(line)) return line.split(/\s+/).filter((word) => word !== '');
+  const found = line.matchAll(/"([^"]*)"|'([^']*)'|[^\s"']+/g);
+  return Array.from(found, ([word, double, single]) => double ?? single ?? word);
 }

@@ -5,7 +5,7 @@ import { CaptureStream } from './capture/stream.ts';
 import { removeDeadSocket, removeOtherSockets, secondDaemon, socketError } from './dead-sockets.ts';
 import { EventStream } from './event-stream.ts';
 import { selectionOf } from './fdb-selection.ts';
-import { FDB_FIELDS, type FdbEntry, WrongValue } from './fields.ts';
+import { FDB_FIELDS, WrongValue } from './fields.ts';
 import { mdbEntryOf, mdbSelectionOf } from './mdb-words.ts';
 import { type NeighCommand, neighbourOf, neighFilterOf } from './neigh-words.ts';
 import { nexthopOf } from './nexthop-words.ts';
@@ -281,16 +281,32 @@ function requiredName(args: unknown, key: string): string {
 
 /** The client has checked its words already, but whoever can open the socket can send anything. */
 function entryOf(args: unknown, needsDestination: boolean): FdbArguments {
-  const entry: FdbEntry = { mac: '', dst: null, port: null, vni: null, via: null, state: 'permanent' };
-  for (const [key, value] of Object.entries(fieldsOf(args))) {
-    if (key === 'dev' || value === null) continue;
-    if (!Object.hasOwn(FDB_FIELDS, key)) throw new CommandError(`the argument ${key} is unknown`, 'EINVAL');
-    Object.assign(entry, { [key]: FDB_FIELDS[key as keyof FdbEntry](String(value)) });
+  const given = fieldsOf(args);
+  for (const key in given) {
+    if (key === 'dev' || Object.hasOwn(FDB_FIELDS, key)) continue;
+    throw new CommandError(`the argument ${key} is unknown`, 'EINVAL');
   }
+  // Each by its name: with keys that vary it takes four times as long, and a batch has 100,000 of them.
+  const { mac, dst, port, vni, via, state, nhid, flags } = given;
+  const entry = {
+    mac: isGiven(mac) ? FDB_FIELDS.mac(String(mac)) : '',
+    dev: requiredName(given, 'dev'),
+    dst: isGiven(dst) ? FDB_FIELDS.dst(String(dst)) : null,
+    port: isGiven(port) ? FDB_FIELDS.port(String(port)) : null,
+    vni: isGiven(vni) ? FDB_FIELDS.vni(String(vni)) : null,
+    via: isGiven(via) ? FDB_FIELDS.via(String(via)) : null,
+    state: isGiven(state) ? FDB_FIELDS.state(String(state)) : 'permanent',
+    nhid: isGiven(nhid) ? FDB_FIELDS.nhid(String(nhid)) : null,
+    flags: isGiven(flags) ? FDB_FIELDS.flags(String(flags)) : undefined,
+  };
   if (entry.mac === '' || (needsDestination && entry.dst === null && !entry.nhid)) {
     throw new CommandError(`the argument ${entry.mac === '' ? 'mac' : 'dst'} is missing`, 'EINVAL');
   }
-  return { ...entry, dev: requiredName(args, 'dev') };
+  return entry;
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== null && value !== undefined;
 }
 
 /** Milliseconds for which packets are looked at, at most. */

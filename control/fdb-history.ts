@@ -42,12 +42,11 @@ export class FdbHistories {
     const history = known ?? this.#old.get(key) ?? { changes: 0, last: [] };
     if (!known) this.#add(key, history);
     history.changes++;
-    history.last.push({
-      ...{ time, event },
-      ...(dst === undefined ? {} : { dst }),
-      ...(nhid === undefined ? {} : { nhid }),
-      ...(from === undefined ? {} : { from }),
-    });
+    const change: { -readonly [K in keyof FdbHistoryChange]: FdbHistoryChange[K] } = { time, event };
+    if (dst !== undefined) change.dst = dst;
+    if (nhid !== undefined) change.nhid = nhid;
+    if (from !== undefined) change.from = from;
+    history.last.push(change);
     if (history.last.length > MOST_CHANGES) history.last.shift();
   }
 

@@ -125,7 +125,7 @@ function setField(fields: Partial<FdbArguments>, key: EntryKey, text: string, wo
   const value = fieldValue(key, text);
   if (key === 'flags') Object.assign(fields, { flags: [...(fields.flags ?? []), ...(value as FdbFlag[])] });
   else if (key in fields) throw duplicate(word, text);
-  else Object.assign(fields, { [key]: value });
+  else (fields as Record<string, unknown>)[key] = value;
 }
 
 function fieldValue(key: EntryKey, text: string): unknown {

@@ -150,7 +150,10 @@ export const DEVICE_FIELDS: Fields<Omit<DeviceConfig, 'fdb'>> = {
 export const FDB_FIELDS: Fields<Required<FdbEntry>> = {
   mac: mac,
   // 0.0.0.0 and :: are taken as in the kernel: an entry whose frames are dropped, and of `del` all remotes of the MAC.
-  dst: (text) => (isUnspecified(ipAddress(text)) ? formatIp(ipAddress(text)) : unicastAddress(text)),
+  dst: (text) => {
+    const bytes = ipAddress(text);
+    return isUnspecified(bytes) ? formatIp(bytes) : unicastAddress(text, bytes);
+  },
   // As in the kernel, port 0 is the device's own.
   port: (text) => port(text) || null,
   vni: integer(0, 0xffffff),
@@ -243,8 +246,7 @@ function unicastMac(text: string): string {
   return address;
 }
 
-function unicastAddress(text: string): string {
-  const bytes = ipAddress(text);
+function unicastAddress(text: string, bytes: Uint8Array = ipAddress(text)): string {
   if (isMulticast(bytes) || isUnspecified(bytes)) throw new WrongValue(text, 'is not the unicast address of a host');
   return formatIp(bytes);
 }

@@ -74,6 +74,7 @@ export class Forwarding {
     const listener: FdbListener = {
       onChange: (change, record, from, device) => {
         this.#histories.note(device, change, record, from, Date.now());
+        if (!events.has('fdb')) return;
         const { ifname, ...entry } = record;
         events.emit('fdb', change, ifname, from === undefined ? entry : { ...entry, from });
       },

@@ -425,21 +425,25 @@ export class FdbWriter {
   #record(cell: number, to: NextHopKey | number, now?: number): FdbRecord {
     const { table } = this;
     const { name, port, vni } = this.#device(table.device(cell));
-    const hop = typeof to === 'number' ? undefined : to;
     // The keys in the order in which bridge prints them.
-    return {
+    const record: Partial<FdbRecord> = {
       mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
       ifname: name,
-      ...(hop ? { dst: hop.ip } : { nhid: to as number }),
-      ...(!hop || hop.port === port ? {} : { port: hop.port }),
-      ...(!hop || hop.vni === vni ? {} : { vni: hop.vni }),
-      ...(!hop || hop.via === '' ? {} : { viaIf: hop.via }),
-      ...(now === undefined
-        ? {}
-        : { used: seconds(now) - table.used(cell), updated: seconds(now) - table.updated(cell) }),
-      flags: ['self', ...flagNames(table.state(cell))],
-      state: stateText(table.state(cell)),
     };
+    if (typeof to === 'number') record.nhid = to;
+    else {
+      record.dst = to.ip;
+      if (to.port !== port) record.port = to.port;
+      if (to.vni !== vni) record.vni = to.vni;
+      if (to.via !== '') record.viaIf = to.via;
+    }
+    if (now !== undefined) {
+      record.used = seconds(now) - table.used(cell);
+      record.updated = seconds(now) - table.updated(cell);
+    }
+    record.flags = ['self', ...flagNames(table.state(cell))];
+    record.state = stateText(table.state(cell));
+    return record as FdbRecord;
   }
 
   /** Tells of all remotes of an entry. */

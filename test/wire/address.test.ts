@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { isIPv6 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
 import test from 'node:test';
 import fc from 'fast-check';
 import * as address from '../../wire/address.ts';
@@ -37,6 +37,19 @@ test('IPv4 addresses to bytes and back', () => {
   for (const text of ['', '192.0.2', '192.0.2.256', '192.0.2.01', '192.0.2.1 ', '0xc0.0.2.1', '192.0.2.1/24', '::1']) {
     assert.equal(address.parseIpv4(text), undefined, JSON.stringify(text));
   }
+});
+
+test('text is an IPv4 address to us when it is one to Node', () => {
+  const part = fc.oneof(fc.nat(300).map(String), fc.constantFrom('', '0', '00', '01', '-1', '1e1', ' 1', '\u0661'));
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 3, maxLength: 5 }), fc.constantFrom('', '.', '\n'), (parts, end) => {
+      const text = parts.join('.') + end;
+      const bytes = address.parseIpv4(text);
+      assert.equal(bytes !== undefined, isIPv4(text), JSON.stringify(text));
+      if (bytes) assert.equal(address.formatIpv4(bytes), text);
+    }),
+    { numRuns: 2000 },
+  );
 });
 
 // Text that RFC 5952 would not write, and the form that it would: sections 2, 4 and 5.
