@@ -121,7 +121,11 @@ class Batch {
 }
 
 /** `fdb add ...` as in bridge's batches, `neigh add ...` as in ip's; without the object it is the one that the batch was given to. */
-function parseLine(words: readonly string[], options: Options, otherwise: BatchObject): DaemonCommand {
+export function parseLine(
+  words: readonly string[],
+  options: Options = {},
+  otherwise: BatchObject = 'fdb',
+): DaemonCommand {
   const [object, ...rest] = words;
   if (Object.hasOwn(PARSERS, object)) return PARSERS[object as keyof typeof PARSERS](rest, options);
   return PARSERS[otherwise](words, options);

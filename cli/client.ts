@@ -73,9 +73,9 @@ export async function runCommand(command: DaemonCommand): Promise<void> {
   command.print?.(result as never);
 }
 
-/** One command on a connection of its own. */
-async function askDaemon<T>(command: string, args?: unknown): Promise<T> {
-  const client = await connectToDaemon();
+/** One command on a connection of its own. Throws CommandError. */
+export async function askDaemon<T>(command: string, args?: unknown, path?: string): Promise<T> {
+  const client = await connectToDaemon(path);
   try {
     return await client.ask<T>(command, args);
   } finally {

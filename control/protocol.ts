@@ -351,12 +351,12 @@ export function noSuchDevice(name: string): CommandError {
 }
 
 /**
- * The control socket of this process's network namespace. Namespaces may share /run, so its inode is the name. Throws
- * CommandError when UVXLAN_RUNTIME_DIR is too long a name.
+ * The control socket of a network namespace, by default of this process's. Namespaces may share /run, so its inode is the name.
+ * Throws CommandError when UVXLAN_RUNTIME_DIR is too long a name.
  */
-export function socketPath(): string {
+export function socketPath(namespace = '/proc/self/ns/net'): string {
   const directory = process.env.UVXLAN_RUNTIME_DIR || '/run/uvxlan';
-  const path = join(directory, `${statSync('/proc/self/ns/net').ino}.sock`);
+  const path = join(directory, `${statSync(namespace).ino}.sock`);
   // Node would cut it off without a word (sockaddr_un, unix(7)).
   if (Buffer.byteLength(path) > 107) {
     throw new CommandError(

@@ -2,9 +2,9 @@
 //   npm test -- wire/ipv4                        only files whose path contains "wire/ipv4"
 //   npm test -- net --test-name-pattern=gateway  only tests of such a name
 //
-// Two phases with one summary. Pure tests come first, two files at a time: they are quick, and what they find explains what the others
-// would show. The rest runs one file at a time: real-network tests share two cores with the dataplane that they measure, and beside
-// another test they would see losses that are not the dataplane's.
+// Two phases with one summary. Most files run two at a time, pure tests first: they are quick, and what they find explains what the others
+// would show. Those of ALONE run one at a time: they load the machine, or measure, and beside another test they would see losses and
+// delays that are not the dataplane's.
 
 import { Readable } from 'node:stream';
 import { run } from 'node:test';
@@ -13,6 +13,8 @@ import { root, typescript } from './sources.mjs';
 
 /** Rooms whose tests need no network, no root and no time. */
 const PURE = ['wire', 'fdb', 'packets', 'dataplane'];
+/** Files of test/net that flood, count what passes in a time, or time how long nothing passes; all others wait for what they expect. */
+const ALONE = 'bench counters devices harness host-changes lifecycle offload order soak traffic'.split(' ');
 /** A file that hangs is ended, by a signal on which it still cleans up. */
 const TIMEOUT = 600_000;
 const PATTERN = '--test-name-pattern=';
@@ -25,7 +27,7 @@ const wanted = args.filter((arg) => !arg.startsWith('-')).map((arg) => arg.repla
 const files = typescript(['test'])
   .filter((file) => file.endsWith('.test.ts'))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-  .sort((a, b) => isNetwork(a) - isNetwork(b) || (a < b ? -1 : 1));
+  .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
 
 if (unknown !== undefined || files.length === 0) {
   console.error(
@@ -34,12 +36,13 @@ if (unknown !== undefined || files.length === 0) {
   process.exit(1);
 }
 
-function isNetwork(file) {
-  return file.startsWith('test/net/');
+function rank(file) {
+  if (PURE.some((room) => file.startsWith(`test/${room}/`))) return 0;
+  return file.startsWith('test/net/') ? 2 : 1;
 }
 
-function isPure(file) {
-  return PURE.some((room) => file.startsWith(`test/${room}/`));
+function isAlone(file) {
+  return ALONE.some((name) => file === `test/net/${name}.test.ts`);
 }
 
 const abort = new AbortController();
@@ -54,8 +57,8 @@ async function* events() {
   const summary = new Map();
   let tests = 0;
   for (const [phase, concurrency] of [
-    [files.filter(isPure), 2],
-    [files.filter((file) => !isPure(file)), 1],
+    [files.filter((file) => !isAlone(file)), 2],
+    [files.filter(isAlone), 1],
   ]) {
     if (phase.length === 0) continue;
     const before = tests;

@@ -57,6 +57,14 @@ export const sendto = library.func('long sendto(int, void*, size_t, int, void*, 
   address: Uint8Array,
   addressLength: number,
 ) => number;
+export const recvfrom = library.func('long recvfrom(int, void*, size_t, int, void*, void*)') as (
+  fd: number,
+  bytes: Uint8Array,
+  length: number,
+  flags: number,
+  address: Uint8Array,
+  addressLength: Uint8Array,
+) => number;
 /** recvmmsg(fd, address of mmsghdrs, count, flags, 0): messages received or -1. */
 export const recvmmsg = library.func('int recvmmsg(int, uintptr_t, uint, int, uintptr_t)') as (
   fd: number,
@@ -65,6 +73,8 @@ export const recvmmsg = library.func('int recvmmsg(int, uintptr_t, uint, int, ui
   flags: number,
   timeout: number,
 ) => number;
+/** setns(2): moves the calling thread alone. */
+export const setns = library.func('int setns(int, int)') as (fd: number, type: number) => number;
 export const eventfd = library.func('int eventfd(uint, int)') as (initial: number, flags: number) => number;
 /** The number of a network device in this process's namespace; 0 when there is none of that name. */
 export const ifIndex = library.func('uint if_nametoindex(const char*)') as (name: string) => number;

@@ -12,7 +12,7 @@
 import type { LinkRecord } from '../../control/protocol.ts';
 import { type Host, Network } from './network.ts';
 import { eventually } from './process.ts';
-import { kernelVtep, type UvxlanVtep, uvxlan, uvxlanVtep, type Vtep } from './vtep.ts';
+import { kernelVtep, links, type UvxlanVtep, uvxlanVtep, type Vtep } from './vtep.ts';
 
 export const DEVICE = 'flannel.1';
 
@@ -120,8 +120,7 @@ export function runsUvxlan(node: Node): node is Node & { vtep: UvxlanVtep } {
 
 /** The node's device as `uvxlan link show` has it. */
 export async function linkOf(node: Node): Promise<LinkRecord> {
-  const { stdout } = await uvxlan(node.host, `-j link show ${DEVICE}`);
-  return (JSON.parse(stdout) as LinkRecord[])[0];
+  return (await links(node.host, DEVICE))[0];
 }
 
 /** Resolves when uvxlan knows how to reach the other node: until then it would drop the first packets. */

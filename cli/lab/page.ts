@@ -1,9 +1,7 @@
 /** The page of the lab: one for all nodes that run uvxlan, served outside of their namespaces, where a browser reaches it. */
-import { statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { socketPath } from '../../control/protocol.ts';
 import { startWeb, type Web } from '../../control/web/server.ts';
-import { connectToDaemon, openCapture } from '../client.ts';
+import { askDaemon, openCapture } from '../client.ts';
 import { namespacePath } from './namespace.ts';
 import type { Node } from './nodes.ts';
 
@@ -14,17 +12,10 @@ export function startPage(address: string, port: number, nodes: readonly Node[])
     port,
     token: process.env.UVXLAN_WEB_TOKEN,
     nodes: nodes.map(({ plan, host }) => {
-      const path = join(dirname(socketPath()), `${statSync(namespacePath(host.namespace)).ino}.sock`);
+      const path = socketPath(namespacePath(host.namespace));
       return {
         name: plan.name,
-        async ask<T>(command: string, args?: unknown): Promise<T> {
-          const client = await connectToDaemon(path);
-          try {
-            return await client.ask<T>(command, args);
-          } finally {
-            client.close();
-          }
-        },
+        ask: (command, args) => askDaemon(command, args, path),
         capture: (request) => openCapture(request, path),
       };
     }),

@@ -16,7 +16,7 @@ export interface Result extends Exit {
 }
 
 export interface RunOptions {
-  /** Milliseconds until the command is killed and `run` throws; default 10,000. */
+  /** Milliseconds until the command is killed and `run` throws; default 30,000. */
   timeout?: number;
   /** Written to standard input. */
   input?: string;
@@ -25,7 +25,9 @@ export interface RunOptions {
   env?: NodeJS.ProcessEnv;
 }
 
-const DEFAULT_TIMEOUT = 10_000;
+/** Milliseconds, which only matter when something is wrong: a busy machine may take its time. */
+const DEFAULT_TIMEOUT = 30_000;
+const PATIENCE = 20_000;
 const running = new Set<ChildProcess>();
 
 /** Splits a command line at white space; one whose arguments hold spaces is given as an array instead. */
@@ -55,7 +57,7 @@ export async function run(command: Command, options: RunOptions = {}): Promise<R
 export async function eventually(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeout = 5_000,
+  timeout = PATIENCE,
 ): Promise<void> {
   const deadline = Date.now() + timeout;
   while (!(await condition())) {
@@ -123,7 +125,7 @@ export class Process {
   }
 
   /** Resolves with the match once the output matches; throws when the process ends before or the time is up. */
-  async waitFor(pattern: RegExp, timeout = 5_000): Promise<RegExpMatchArray> {
+  async waitFor(pattern: RegExp, timeout = PATIENCE): Promise<RegExpMatchArray> {
     await this.#until(() => this.exit !== undefined || pattern.test(this.output), timeout);
     const match = this.output.match(pattern);
     if (match) return match;
@@ -140,7 +142,7 @@ export class Process {
   }
 
   /** Asks the process to end, and throws when it does not within `timeout` ms (it is killed then). */
-  async stop(signal: NodeJS.Signals = 'SIGTERM', timeout = 5_000): Promise<Exit> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM', timeout = PATIENCE): Promise<Exit> {
     this.signal(signal);
     return this.ended(timeout);
   }

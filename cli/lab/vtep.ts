@@ -1,7 +1,11 @@
 // The two ends of an overlay: the kernel's vxlan device or uvxlan, behind one face, so that a test runs with either.
 
 import { fileURLToPath } from 'node:url';
+import { type LinkRecord, socketPath } from '../../control/protocol.ts';
 import { familyOf } from '../../wire/address.ts';
+import { parseLine } from '../batch.ts';
+import { askDaemon } from '../client.ts';
+import { namespacePath } from './namespace.ts';
 import type { Host } from './network.ts';
 import { type Command, type Process, type Result, type RunOptions, words } from './process.ts';
 
@@ -52,7 +56,10 @@ export async function uvxlanVtep(host: Host, options: VtepOptions, ready?: RegEx
   const { program } = options;
   const up = `${device} local ${options.local} ${options.words ?? DEFAULT_WORDS}`;
   const daemon = await uvxlanUp(host, up, ready, program);
-  const fdb = async (args: string) => (await uvxlan(host, `fdb ${args}`, {}, program)).stdout;
+  // Another version may have a protocol of its own.
+  const fdb = program
+    ? async (args: string) => (await uvxlan(host, `fdb ${args}`, {}, program)).stdout
+    : (args: string) => uvxlanFdb(host, args);
   return { ...configured(host, device, options, fdb), daemon };
 }
 
@@ -64,7 +71,7 @@ export async function uvxlanUp(
   program: readonly string[] = PROGRAM,
 ): Promise<Process> {
   const daemon = host.spawn([...program, 'up', ...words(args)]);
-  await daemon.waitFor(ready, 10_000);
+  await daemon.waitFor(ready);
   return daemon;
 }
 
@@ -76,6 +83,29 @@ export function uvxlan(
   program: readonly string[] = PROGRAM,
 ): Promise<Result> {
   return host.run([...program, ...words(args)], options);
+}
+
+/** Asks the daemon in the host over its control socket. uvxlan() starts a process, which takes a hundred times as long. */
+export function ask<T>(host: Host, command: string, args: object = {}): Promise<T> {
+  return askDaemon(command, args, socketPath(namespacePath(host.namespace)));
+}
+
+/** The devices of the daemon in the host, or the one of this name. */
+export function links(host: Host, name: string | null = null): Promise<LinkRecord[]> {
+  return ask(host, 'link show', { name });
+}
+
+/** Has the daemon in the host change something, in the words of a batch's line: `fdb append ...`, `link set ...`. */
+export async function tell(host: Host, line: string): Promise<void> {
+  const { command, arguments: args } = parseLine(words(line));
+  await ask(host, command, args as object);
+}
+
+/** `uvxlan fdb ARGUMENTS`, without a process where it prints nothing. */
+export async function uvxlanFdb(host: Host, args: string): Promise<string> {
+  if (!/^(add|append|replace|del) /.test(args)) return (await uvxlan(host, `fdb ${args}`)).stdout;
+  await tell(host, `fdb ${args}`);
+  return '';
 }
 
 /** Tells every VTEP about every other one: FDB entry and permanent neighbour entries, as flannel does. */

@@ -29,7 +29,7 @@ export async function commandLine(t: TestContext, daemon?: DaemonHandlers): Prom
       const args = typeof words === 'string' ? words.split(' ').filter((word) => word !== '') : words;
       const child = spawn(process.execPath, [main, ...args], {
         env: { ...process.env, UVXLAN_RUNTIME_DIR: directory },
-        timeout: 10_000,
+        timeout: 60_000,
       });
       const output = { stdout: '', stderr: '' };
       child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -154,7 +154,7 @@ for (const [how, end] of [
   ['the key q', (_: number, type: (key: string) => void) => type('q')],
   ['Ctrl-C', (_: number, type: (key: string) => void) => type('\x03')],
 ] as const) {
-  test(`a terminal is as it was after ${how}`, { timeout: 20_000 }, async (t) => {
+  test(`a terminal is as it was after ${how}`, { timeout: 120_000 }, async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'uvxlan-top-'));
     t.after(() => rmSync(directory, { recursive: true }));
     const api = await startApi(daemonWith(), join(directory, basename(socketPath())));

@@ -108,10 +108,11 @@ function noPorts(host: NetworkHost): number {
   return Number(host.exec('cat /proc/self/net/snmp').match(/^Udp: \d+ (\d+)/m)![1]);
 }
 
-/** How much `count` has grown once the right host has run a command. */
-async function growth(count: () => number, right: NetworkHost, command: string): Promise<number> {
+/** How much `count` has grown once the right host has run a command: by `least`, or more. */
+async function growth(count: () => number, right: NetworkHost, command: string, least = 0): Promise<number> {
   const before = count();
   await right.run(['bash', '-c', command]);
+  await eventually(`${least} more`, () => count() - before >= least);
   await new Promise((resolve) => setTimeout(resolve, 50));
   return count() - before;
 }
@@ -137,8 +138,8 @@ for (const tcx of [true, false]) {
       left.ip(family === 'IPv4' ? 'address add 192.0.2.11/24 dev eth0' : 'address add 2001:db8::11/64 dev eth0 nodad');
       const local = LOCAL[family];
       await holder(left, { tcx, local });
-      const taken = (command: string) => growth(() => sent(left, 'up0'), right, command);
-      assert.equal(await taken(send(local, 8472)), 1, 'our address and port');
+      const taken = (command: string, least = 0) => growth(() => sent(left, 'up0'), right, command, least);
+      assert.equal(await taken(send(local, 8472), 1), 1, 'our address and port');
       assert.equal(await taken(send(local, 4789)), 0, 'another port');
       assert.equal(await taken(send(`${local}1`, 8472)), 0, 'another address');
       assert.equal(await taken(send(local, 8472, 4000)), 0, 'fragments');
@@ -175,7 +176,7 @@ test("the uplink TAP's frames leave through the NIC; after detaching they do not
   await process_.waitFor(/detached/);
   await eventually('frames on the other side', () => right.counter('eth0', 'rx', 'packets') >= before + 50);
   assert.equal(await growth(() => sent(left, 'up0'), right, send(LOCAL.IPv4, 8472)), 0);
-  assert.equal(await growth(() => noPorts(left), right, send(LOCAL.IPv4, 8472)), 1);
+  assert.equal(await growth(() => noPorts(left), right, send(LOCAL.IPv4, 8472), 1), 1);
 });
 
 for (const [family, ipHeader] of Object.entries({
@@ -243,7 +244,7 @@ test("somebody else's programs and filters on the NIC go on working", { skip }, 
   const arriving = (port: number) => growth(() => noPorts(left), right, send(LOCAL.IPv4, port));
   for (const port of [9, 10, 11]) assert.equal(await arriving(port), 0, `port ${port} is taken`);
   assert.equal(await arriving(12), 1, 'another port');
-  assert.equal(await growth(() => sent(left, 'up0'), right, send(LOCAL.IPv4, 8472)), 1, 'ours');
+  assert.equal(await growth(() => sent(left, 'up0'), right, send(LOCAL.IPv4, 8472), 1), 1, 'ours');
 });
 
 test('nothing is left after kill -9: a kernel vxlan device in our place works at once', {
@@ -299,7 +300,7 @@ test('a failed attempt is undone and says which step failed', { skip }, async (t
     /^cannot redirect eth0 to up7: ip link set dev up7 .*up7"\n$/,
   );
   assert.match((await attempt({ local: '192.0.2' })).stdout, /: 192.0.2 is not an IP address\n$/);
-  assert.equal(await growth(() => noPorts(left), right, send(LOCAL.IPv4, 8472)), 1);
+  assert.equal(await growth(() => noPorts(left), right, send(LOCAL.IPv4, 8472), 1), 1);
 });
 
 test("a TCX link is not made in this process's namespace for a host in another", { skip }, async (t) => {

@@ -8,13 +8,15 @@
 import type { TestContext } from 'node:test';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
+import { tell, uvxlanUp } from '../../cli/lab/vtep.ts';
 import { ASKER } from '../dataplane/discovery.ts';
 import { mac } from '../dataplane/packet.ts';
 import { resolved } from './pair.ts';
 import { Listener, sendFrames } from './raw.ts';
 
 const OUTER = 50;
+/** Milliseconds without a reply after which no more are expected. */
+const REST = 100;
 /** What the MACs of the tests' frames begin with. */
 const OURS = '0200000000';
 
@@ -63,7 +65,7 @@ export function makeKernel({ host, local, remote }: Side, words: string): void {
 export async function makeOurs({ host, local, remote }: Side, words: string): Promise<void> {
   await uvxlanUp(host, `vx0 id 5 local ${local} dev eth0 dstport 8472 nolearning uplink redirect workers 1 ${words}`);
   host.ip('link set vx0 addrgenmode none');
-  await uvxlan(host, `fdb append 00:00:00:00:00:00 dev vx0 dst ${remote}`);
+  await tell(host, `fdb append 00:00:00:00:00:00 dev vx0 dst ${remote}`);
   await resolved(host, 'redirect');
 }
 
@@ -76,7 +78,7 @@ export function bridge({ host }: Side): void {
 
 /**
  * Sends the frames, which are all different, on `device` of `from`, and takes down what becomes of them. Replies of the ethertypes come
- * to the same device.
+ * to the same device, `least` of them.
  */
 export async function outcome(
   side: Side,
@@ -85,12 +87,13 @@ export async function outcome(
   device: string,
   frames: readonly Uint8Array[],
   types: readonly string[],
+  least = 0,
 ): Promise<Outcome> {
-  const outer = await Listener.frames(sink, side.nic, '0800');
-  const listeners = await Promise.all(types.map((type) => Listener.frames(from, device, type)));
+  const outer = Listener.frames(sink, side.nic, '0800');
+  const listeners = types.map((type) => Listener.frames(from, device, type));
   // The last one goes out in any case: when it has arrived, so have all.
   const last = Uint8Array.from([...mac(0x21), ...mac(ASKER), 0x88, 0xb5, ...Array(50).fill(0)]);
-  await sendFrames(from, device, [...frames, last]);
+  sendFrames(from, device, [...frames, last]);
   const names = new Map([...frames, last].map((bytes, i) => [Buffer.from(bytes).toString('hex'), `frame ${i}`]));
   const sent = () =>
     outer.received
@@ -101,11 +104,13 @@ export async function outcome(
   // From the MACs of the test: a bridge's host answers for its own address, too.
   const received = () => listeners.map((each) => each.received.filter((hex) => hex.slice(12, 22) === OURS));
   let replies: string[][] = [];
+  let since = Date.now();
   await eventually('replies at rest', () => {
-    const before = replies.flat().length;
-    replies = received();
-    return (before > 0 || types.length === 0) && before === replies.flat().length;
+    const now = received();
+    if (now.flat().length !== replies.flat().length) since = Date.now();
+    replies = now;
+    return replies.flat().length >= least && Date.now() - since >= REST;
   });
-  await Promise.all([outer, ...listeners].map((each) => each.stop()));
+  for (const listener of [outer, ...listeners]) listener.stop();
   return { sent: sent(), replies };
 }

@@ -1,9 +1,16 @@
 // Packet captures and what tshark reads out of them.
 
-import { statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from '../../cli/lab/network.ts';
 import { eventually, type Process, run } from '../../cli/lab/process.ts';
+
+/** Milliseconds without a packet after which no more are expected. */
+const QUIET = 100;
+/** pcap-savefile(5): the file's header, and each packet's, whose third word is the length of what follows. */
+const FILE_HEADER = 24;
+const PACKET_HEADER = 16;
+const PACKET_LENGTH = 8;
 
 let captures = 0;
 
@@ -32,22 +39,32 @@ export class Capture {
     return new Capture(file, process);
   }
 
-  /** Ends the capture when no packet has come for 100 ms (at the latest after 3 s), and returns the pcap file's path. */
-  async stop(): Promise<string> {
-    let size = -1;
+  /** Ends the capture when `count` packets have come and then none for 100 ms, and returns the pcap file's path. */
+  async stop(count = 1): Promise<string> {
+    let packets = 0;
     let quietSince = Date.now();
-    const deadline = Date.now() + 3_000;
-    await eventually(`${this.file} written`, () => {
-      const now = statSync(this.file).size;
-      if (now !== size) quietSince = Date.now();
-      size = now;
-      return Date.now() - quietSince >= 100 || Date.now() > deadline;
+    await eventually(`${count} packets in ${this.file}`, () => {
+      const now = packetsIn(this.file);
+      if (now !== packets) quietSince = Date.now();
+      packets = now;
+      return packets >= count && Date.now() - quietSince >= QUIET;
     });
     const exit = await this.#process.stop('SIGINT');
     const dropped = this.#process.stderr.match(/(\d+) packets? dropped by kernel/);
     if (exit.status !== 0 || !dropped || dropped[1] !== '0') throw this.#process.failure('capture incomplete');
     return this.file;
   }
+}
+
+/** Those that are whole. */
+function packetsIn(file: string): number {
+  const bytes = readFileSync(file);
+  let count = 0;
+  for (let at = FILE_HEADER; at + PACKET_HEADER <= bytes.length; ) {
+    at += PACKET_HEADER + bytes.readUInt32LE(at + PACKET_LENGTH);
+    if (at <= bytes.length) count++;
+  }
+  return count;
 }
 
 export interface TsharkOptions {
@@ -72,7 +89,7 @@ export async function tsharkFields<const Field extends string>(
   for (const rule of decodeAs) command.push('-d', rule);
   for (const protocol of ['ip', 'udp', 'tcp']) command.push('-o', `${protocol}.check_checksum:TRUE`);
   if (filter) command.push('-Y', filter);
-  const { stdout } = await run(command, { timeout: 30_000 });
+  const { stdout } = await run(command, { timeout: 180_000 });
   return stdout
     .split('\n')
     .slice(0, -1)

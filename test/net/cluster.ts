@@ -114,7 +114,7 @@ export class Cluster {
       : ['--config', join(this.#files, 'cluster.yaml'), '--node-name', node.name];
     const command = [process.execPath, MAIN, 'flannel', ...state, '--subnet-file', this.subnetFile(node), ...args];
     const agent = this.host(node.name).spawn(command);
-    await agent.waitFor(ready, 20_000);
+    await agent.waitFor(ready);
     return agent;
   }
 
@@ -126,13 +126,9 @@ export class Cluster {
     const key = Buffer.from('/coreos.com/network/config').toString('base64');
     const value = Buffer.from(JSON.stringify(config)).toString('base64');
     const put = `fetch("${ETCD}/v3/kv/put", { method: "POST", body: '${JSON.stringify({ key, value })}' }).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))`;
-    await eventually(
-      'etcd takes the configuration',
-      async () => {
-        return (await this.host('router').run([process.execPath, '-e', put], { check: false })).status === 0;
-      },
-      15_000,
-    );
+    await eventually('etcd takes the configuration', async () => {
+      return (await this.host('router').run([process.execPath, '-e', put], { check: false })).status === 0;
+    });
     this.#etcd = true;
     return etcd;
   }
@@ -206,10 +202,9 @@ export function introduceToKernel(host: Host, peer: NodePlan): void {
 }
 
 /** Resolves when a ping is answered. */
-export async function reaches(from: Host, address: string, timeout = 10_000): Promise<void> {
+export async function reaches(from: Host, address: string): Promise<void> {
   await eventually(
     `${from.name} reaches ${address}`,
     async () => (await from.run(`ping -n -c 1 -W 1 ${address}`, { check: false })).status === 0,
-    timeout,
   );
 }

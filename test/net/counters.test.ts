@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { iperf3, ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { introduce, kernelVtep, type UvxlanVtep, uvxlan, type Vtep } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, type UvxlanVtep, uvxlan, uvxlanFdb, type Vtep } from '../../cli/lab/vtep.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import type { DropName } from '../../dataplane/drops.ts';
 import { LEFT, pair, RIGHT, resolved, UPLINKS } from './pair.ts';
@@ -58,7 +58,7 @@ for (const uplink of UPLINKS) {
 
     for (const [name, payloads] of Object.entries(HOSTILE) as [DropName, readonly Uint8Array[]][]) {
       await t.test(`${payloads.length} times ${name}`, async () => {
-        await sendDatagrams(
+        sendDatagrams(
           right.host,
           left.local,
           payloads.map((payload) => ({ to: PORT, payload })),
@@ -88,7 +88,7 @@ for (const uplink of UPLINKS) {
           }),
         ),
       ];
-      await sendDatagrams(
+      sendDatagrams(
         right.host,
         left.local,
         payloads.map((payload) => ({ to: PORT, payload })),
@@ -123,8 +123,8 @@ for (const uplink of UPLINKS) {
     // Nobody reads: queues fill up and overflow, whatever the machine's speed.
     left.daemon.signal('SIGSTOP');
     const payload = noise(1400);
-    await sendFrames(left.host, left.device, [frame(right.mac, left.mac, EXPERIMENTAL, payload)], count);
-    await sendFrames(right.host, right.device, [frame(left.mac, right.mac, EXPERIMENTAL, payload)], count);
+    sendFrames(left.host, left.device, [frame(right.mac, left.mac, EXPERIMENTAL, payload)], count);
+    sendFrames(right.host, right.device, [frame(left.mac, right.mac, EXPERIMENTAL, payload)], count);
     left.daemon.signal('SIGCONT');
     await eventually('all of them counted', async () => {
       const now = await stats(left.host);
@@ -172,7 +172,7 @@ for (const uplink of UPLINKS) {
     assert.equal((await ping(left.host, right.addresses[0]!)).received, 3);
     assert.match((await uvxlan(left.host, 'link show -d')).stdout, /workers 2 restarts 4 /);
     assertBalanced(await restingStats(left.host));
-    assert.deepEqual(await left.daemon.stop('SIGTERM', 2_000), { status: 0, signal: null });
+    assert.deepEqual(await left.daemon.stop('SIGTERM'), { status: 0, signal: null });
   });
 }
 
@@ -204,15 +204,15 @@ async function brokenOutside(
     ...[changed(60, whole[60]! ^ 1), changed(26, whole[26]! ^ 0x80)],
     whole,
   ];
-  const listener = await Listener.frames(left.host, left.device, EXPERIMENTAL);
+  const listener = Listener.frames(left.host, left.device, EXPERIMENTAL);
   const macs = [left.host.mac('eth0'), right.mac('eth0')] as const;
-  await sendFrames(
+  sendFrames(
     right,
     'eth0',
     packets.map((packet) => frame(...macs, '0800', packet)),
   );
   await listener.atLeast(1);
-  await listener.stop();
+  listener.stop();
   const now = await restingStats(left.host);
   const expected = uplink === 'redirect' ? { rx_outer_malformed: 3, rx_outer_checksum: 2 } : { rx_uplink_overflow: 2 };
   for (const [name, count] of Object.entries(expected) as [DropName, number][]) {
@@ -239,7 +239,7 @@ async function failingPair(t: TestContext, uplink: string): Promise<{ left: Uvxl
   const left: UvxlanVtep = {
     ...{ host, daemon, device: 'flannel.1', local: LEFT.local, mac: LEFT.mac },
     addresses: LEFT.addresses.split(' ').map((address) => address.split('/')[0]!),
-    fdb: async (args) => (await uvxlan(host, `fdb ${args}`)).stdout,
+    fdb: (args) => uvxlanFdb(host, args),
   };
   const right = kernelVtep(network.host('right'), RIGHT);
   await introduce(left, right);

@@ -13,7 +13,7 @@ import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { introduce, kernelVtep, uvxlan, uvxlanUp, type Vtep } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, links, tell, uvxlanFdb, uvxlanUp, type Vtep } from '../../cli/lab/vtep.ts';
 import type { LinkRecord } from '../../control/protocol.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { Pings, Stream } from './live.ts';
@@ -23,6 +23,8 @@ import { assertAddsUp, assertBalanced, drops, restingStats } from './stats.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark'), timeout: 180_000 };
 const MB = 1024 * 1024;
+/** Milliseconds without an answer that a busy machine may cost, and a change may not. */
+const LIMIT = 5_000;
 
 function hosts(t: TestContext): { left: Host; right: Host } {
   const network = Network.build(t, {
@@ -58,11 +60,11 @@ async function connect(
   const inner = (side: number) => ({ address: `10.${number}.${side}.1`, mac: `02:00:00:00:0${side}:0${number}` });
   const all = `${name} id ${id} local ${outer[0]} address ${inner(1).mac} ${words} ${own}`;
   if (number === 1) await uvxlanUp(left, all);
-  else await uvxlan(left, `link add ${all} type vxlan`);
+  else await tell(left, `link add ${all} type vxlan`);
   left.ip(`address add ${inner(1).address}/16 dev ${name}`);
   const ours: Vtep = {
     ...{ host: left, device: name, local: outer[0], addresses: [inner(1).address], mac: inner(1).mac },
-    fdb: async (args) => (await uvxlan(left, `fdb ${args}`)).stdout,
+    fdb: (args) => uvxlanFdb(left, args),
   };
   const theirs = kernelVtep(right, {
     ...{ name, local: outer[1], addresses: `${inner(2).address}/16`, mac: inner(2).mac },
@@ -79,7 +81,7 @@ async function carries([ours, theirs]: readonly [Vtep, Vtep], bytes = 8 * MB): P
 }
 
 async function link(host: Host, name: string): Promise<LinkRecord> {
-  return (JSON.parse((await uvxlan(host, `link show ${name} -j`)).stdout) as LinkRecord[])[0]!;
+  return (await links(host, name))[0]!;
 }
 
 for (const uplink of UPLINKS) {
@@ -99,7 +101,7 @@ for (const uplink of UPLINKS) {
     const undisturbed = async (what: string, change: () => Promise<unknown>) => {
       const milliseconds = await pings.through(what, change);
       t.diagnostic(`${what}: longest time without an answer on the other device ${milliseconds} ms`);
-      assert.ok(milliseconds < 500, `${what}: ${milliseconds} ms`);
+      assert.ok(milliseconds < LIMIT, `${what}: ${milliseconds} ms`);
     };
     const others: [Vtep, Vtep][] = [];
     await undisturbed('three devices added', async () => {
@@ -112,31 +114,31 @@ for (const uplink of UPLINKS) {
       assert.ok(left.counter(name, 'rx', 'bytes') > 8 * MB && left.counter(name, 'tx', 'bytes') > 8 * MB, name);
     }
 
-    await undisturbed('ttl changed', () => uvxlan(left, 'link set vx3 type vxlan ttl 9'));
+    await undisturbed('ttl changed', () => tell(left, 'link set vx3 type vxlan ttl 9'));
     assert.equal((await link(left, 'vx3')).linkinfo.info_data.ttl, 9);
     const capture = await Capture.start(right, 'eth1', 'udp dst port 8472 and src host 198.51.100.1', 200);
     await ping(left, '10.3.2.1');
-    const seen = await tsharkFields(await capture.stop(), ['ip.ttl']);
+    const seen = await tsharkFields(await capture.stop(3), ['ip.ttl']);
     assert.deepEqual([...new Set(seen.map((packet) => packet['ip.ttl'][0]))], ['9']);
 
     const other = uplink === 'udp' ? 'redirect' : 'udp';
     const running = await Stream.start(left, right, '10.3.2.1');
-    await undisturbed(`uplink ${other}`, () => uvxlan(left, `link set vx3 type vxlan uplink ${other}`));
+    await undisturbed(`uplink ${other}`, () => tell(left, `link set vx3 type vxlan uplink ${other}`));
     assert.equal((await link(left, 'vx3')).uvxlan.uplink, other);
     await running.goesOn(`uplink ${other}`);
     await running.finish();
     await undisturbed('another NIC, address and remote', async () => {
-      await uvxlan(left, 'link set vx3 type vxlan local 192.0.2.1 dev eth0 remote 192.0.2.2');
+      await tell(left, 'link set vx3 type vxlan local 192.0.2.1 dev eth0 remote 192.0.2.2');
       right.ip('link del vx3');
       const theirs = { name: 'vx3', local: '192.0.2.2', addresses: '10.3.2.1/16', mac: '02:00:00:00:02:03' };
       kernelVtep(right, { ...theirs, words: 'id 3 remote 192.0.2.1 dev eth0 dstport 8472' });
-      await uvxlan(left, 'fdb del 02:00:00:00:02:03 dev vx3');
+      await tell(left, 'fdb del 02:00:00:00:02:03 dev vx3');
       left.ip('neigh flush dev vx3 nud permanent');
       await carries(others[1]!);
     });
     assert.equal((await link(left, 'vx3')).linkinfo.info_data.remote, '192.0.2.2');
-    await undisturbed('vx2 removed', () => uvxlan(left, 'link del vx2'));
-    assert.equal((await uvxlan(left, 'link show vx2', { check: false })).status, 1);
+    await undisturbed('vx2 removed', () => tell(left, 'link del vx2'));
+    await assert.rejects(links(left, 'vx2'), /Cannot find device "vx2"/);
     right.ip('link del vx2');
     await undisturbed('vx2 added again', async () => {
       await carries(await connect(2, left, right, { id: 2, outer: near, words: 'dev eth0 dstport 8472', own }));
@@ -166,7 +168,7 @@ test('no dev: the route to each VTEP decides, and policy rules', options, async 
     const before = left.counter(nic, 'tx', 'packets');
     t.diagnostic(`${what}: longest time without an answer ${await pings.through(what, change)} ms`);
     await stream.goesOn(what);
-    await eventually(`packets over ${nic}`, () => left.counter(nic, 'tx', 'packets') > before + 100, 2_000);
+    await eventually(`packets over ${nic}`, () => left.counter(nic, 'tx', 'packets') > before + 100);
   };
   await over('eth1', 'another route', () => left.ip('route replace 10.255.0.2 via 198.51.100.2'));
   await over('eth0', 'a policy rule', () => {

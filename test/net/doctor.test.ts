@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { MAIN, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
+import { MAIN, tell, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
 import type { Finding } from '../../control/doctor/finding.ts';
 import { lacking } from './requirements.ts';
 
@@ -79,8 +79,8 @@ test('the doctor names what is wrong, and what to do about it', { skip, timeout:
   await t.test('a daemon with a device that has everything wrong', async () => {
     await uvxlanUp(left, 'vx1 id 1 local 192.0.2.1 dev eth0 dstport 8472 uplink redirect');
     find(await doctor(), 'reach', 'warn', /no VTEP is known/, /fdb append/);
-    await uvxlan(left, 'fdb append 00:00:00:00:00:00 dev vx1 dst 198.51.100.2');
-    await uvxlan(left, 'fdb append 00:00:00:00:00:00 dev vx1 dst 192.0.2.255');
+    await tell(left, 'fdb append 00:00:00:00:00:00 dev vx1 dst 198.51.100.2');
+    await tell(left, 'fdb append 00:00:00:00:00:00 dev vx1 dst 192.0.2.255');
     await eventually('the reason is known', async () => {
       return (await uvxlan(left, 'link show -d')).stdout.includes('192.0.2.255 is a broadcast');
     });
@@ -112,11 +112,11 @@ test('the doctor names what is wrong, and what to do about it', { skip, timeout:
 
   await t.test('IPv6 outside', async () => {
     left.ip('address add 2001:db8::1/64 dev eth0 nodad');
-    await uvxlan(left, 'link add vx6 type vxlan id 6 local 2001:db8::1 remote 2001:db8::2 dev eth0 dstport 8472');
+    await tell(left, 'link add vx6 type vxlan id 6 local 2001:db8::1 remote 2001:db8::2 dev eth0 dstport 8472');
     const findings = await doctor('', 1);
     find(findings, 'device', 'ok', /vx6 is up, VNI 6, MTU 1430/);
     find(findings, 'mtu', 'ok', /1430 bytes and 70 of headers fit the MTU of eth0, 1500/);
-    await uvxlan(left, 'link del vx6');
+    await tell(left, 'link del vx6');
   });
 
   await t.test('text, and words that are wrong', async () => {

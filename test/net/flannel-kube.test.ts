@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { MAIN, uvxlan } from '../../cli/lab/vtep.ts';
+import { links, MAIN, uvxlan } from '../../cli/lab/vtep.ts';
 import { certificates } from '../control/flannel/etcd-server.ts';
 import { KubeApi } from '../control/flannel/kube-api.ts';
 import { EAST, introduceToKernel, MID, type NodePlan, reaches, tunnelOf, WEST } from './cluster.ts';
@@ -64,19 +64,18 @@ users: [{ name: it, user: { token: ${TOKEN} } }]
   const flags = ['--kubeconfig-file', kubeconfig, '--net-config-path', netConf, '--node-name', 'east', '--ip-masq'];
   const subnetFile = ['--subnet-file', join(network.directory, 'subnet.env'), '--iface', 'eth0'];
   const agent = east.spawn([process.execPath, MAIN, 'flannel', '--kube-subnet-mgr', ...flags, ...subnetFile]);
-  await agent.waitFor(/uvxlan: ready: 10\.244\.1\.0\/24, 1 peers, vxlan through eth0/, 20_000);
+  await agent.waitFor(/uvxlan: ready: 10\.244\.1\.0\/24, 1 peers, vxlan through eth0/);
 
   const own = () =>
     api.node('east') as { metadata: { annotations: object }; status: { conditions: Record<string, string>[] } };
-  const { address } = JSON.parse((await uvxlan(east, '-j link show flannel.1')).stdout)[0];
+  const { address } = (await links(east, 'flannel.1'))[0];
   const registered = annotations({ ...EAST, mac: address });
   introduceToKernel(mid, { ...EAST, mac: address });
   const routes = () => east.ip('route show proto 118');
-  const follows = (what: string, holds: () => boolean) => eventually(what, holds, 10_000);
 
   await t.test('it is registered, says that the network is there, and reaches its peer', async () => {
     assert.deepEqual(own().metadata.annotations, registered);
-    await follows('the condition', () => own().status.conditions.length > 0);
+    await eventually('the condition', () => own().status.conditions.length > 0);
     const { lastHeartbeatTime, lastTransitionTime, ...condition } = own().status.conditions[0]!;
     assert.deepEqual(condition, {
       ...{ type: 'NetworkUnavailable', status: 'False', reason: 'FlannelIsUp' },
@@ -89,32 +88,32 @@ users: [{ name: it, user: { token: ${TOKEN} } }]
   await t.test('the watch is cut: what happens meanwhile is heard of', async () => {
     api.cut();
     api.add('west', [WEST.subnet], annotations(WEST));
-    await follows('the new node has its route', () => routes().includes(WEST.subnet));
+    await eventually('the new node has its route', () => routes().includes(WEST.subnet));
   });
 
   await t.test('410: a node that went unnoticed leaves nothing', async () => {
     api.cut();
     api.delete('west');
     api.compact();
-    await agent.waitFor(/410: too old resource version: .*: reading the whole list again/, 10_000);
-    await follows('its route is gone', () => !routes().includes(WEST.subnet));
+    await agent.waitFor(/410: too old resource version: .*: reading the whole list again/);
+    await eventually('its route is gone', () => !routes().includes(WEST.subnet));
     api.add('west', [WEST.subnet], annotations(WEST));
-    await follows('the watch goes on', () => routes().includes(WEST.subnet));
+    await eventually('the watch goes on', () => routes().includes(WEST.subnet));
   });
 
   await t.test('the server is down, and back: packets flow on, and what has changed is followed', async () => {
     api.down();
-    await agent.waitFor(/nobody listens there \(ECONNREFUSED\): what is known stays, asking again/, 10_000);
+    await agent.waitFor(/nobody listens there \(ECONNREFUSED\): what is known stays, asking again/);
     await reaches(east, tunnelOf(MID));
     api.delete('west');
     await api.up(await listening(east, PORT));
-    await agent.waitFor(/Kubernetes at https:\/\/127\.0\.0\.1:6443 answers again/, 10_000);
-    await follows('the route of a node that went is gone', () => !routes().includes(WEST.subnet));
+    await agent.waitFor(/Kubernetes at https:\/\/127\.0\.0\.1:6443 answers again/);
+    await eventually('the route of a node that went is gone', () => !routes().includes(WEST.subnet));
   });
 
   await t.test('a node is deleted, and comes back with another MAC', async () => {
     api.delete('mid');
-    await follows('its route is gone', () => !routes().includes(MID.subnet));
+    await eventually('its route is gone', () => !routes().includes(MID.subnet));
     assert.doesNotMatch(east.ip('neigh show nud permanent') + (await uvxlan(east, 'fdb show')).stdout, /02:02/);
     const again = { ...MID, mac: '02:00:00:00:02:77' };
     mid.ip(`link set flannel.1 address ${again.mac}`);
@@ -129,9 +128,9 @@ users: [{ name: it, user: { token: ${TOKEN} } }]
       /node east has lost its lease: there is no such node in the cluster; going on with what it was/,
     );
     api.add('east', [EAST.subnet]);
-    await follows('its annotations', () => Object.keys(own().metadata.annotations).length === 4);
+    await eventually('its annotations', () => Object.keys(own().metadata.annotations).length === 4);
     assert.deepEqual(own().metadata.annotations, registered);
-    await follows('the condition', () => own().status.conditions.length > 0);
+    await eventually('the condition', () => own().status.conditions.length > 0);
     await reaches(east, tunnelOf(MID));
   });
 

@@ -9,11 +9,12 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { resolved, UPLINKS, vtep } from './pair.ts';
 import { frame, Listener, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
-import { assertBalanced, drops, restingStats } from './stats.ts';
+import { assertBalanced, drops, restingStats, stats } from './stats.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan'), timeout: 180_000 };
 const ZERO = '00:00:00:00:00:00';
@@ -51,12 +52,12 @@ for (const uplink of UPLINKS) {
     for (const other of others) await self.fdb(`append ${ZERO} dev flannel.1 dst ${other.local}`);
     await resolved(self.host, uplink);
 
-    const listeners = await Promise.all(others.map(({ host, device }) => Listener.frames(host, device, EXPERIMENTAL)));
+    const listeners = others.map(({ host, device }) => Listener.frames(host, device, EXPERIMENTAL));
     const frames = numbered(self, 50);
-    await sendFrames(self.host, self.device, frames);
+    sendFrames(self.host, self.device, frames);
     // A frame that came twice would come before the last.
     const last = frame(BROADCAST, self.mac, EXPERIMENTAL, Buffer.alloc(64, 0xff));
-    await sendFrames(self.host, self.device, [last]);
+    sendFrames(self.host, self.device, [last]);
     for (const listener of listeners) {
       const received = await listener.atLeast(frames.length + 1);
       assert.deepEqual(received.sort(), [...frames, last].map((each) => each.toString('hex')).sort());
@@ -79,7 +80,7 @@ for (const uplink of UPLINKS) {
     await t.test('once a remote is removed nothing reaches it any more', async () => {
       await self.fdb(`del ${ZERO} dev flannel.1 dst ${others[1]!.local}`);
       const before = listeners.map((listener) => listener.received.length);
-      await sendFrames(self.host, self.device, [last]);
+      sendFrames(self.host, self.device, [last]);
       for (const index of [0, 2]) await listeners[index]!.atLeast(before[index]! + 1);
       assert.deepEqual(
         listeners.map((listener, index) => listener.received.length - before[index]!),
@@ -103,7 +104,7 @@ for (const uplink of UPLINKS) {
     );
     const broadcasts = numbered(self, 3);
     const direct = frame(far.mac, self.mac, EXPERIMENTAL, Buffer.alloc(64, 0xee));
-    await sendFrames(self.host, self.device, [...broadcasts, direct]);
+    sendFrames(self.host, self.device, [...broadcasts, direct]);
     const received = await Promise.all([listeners[0]!.atLeast(3), listeners[1]!.atLeast(4)]);
     const hex = broadcasts.map((each) => each.toString('hex'));
     assert.deepEqual(received[0].sort(), hex);
@@ -114,7 +115,10 @@ for (const uplink of UPLINKS) {
     const network = lan(t);
     const self = await vtep(network.host('self'), uplink, place(0));
     const near = await vtep(network.host('near'), 'kernel', place(1));
-    await sendFrames(self.host, self.device, numbered(self, 20));
+    sendFrames(self.host, self.device, numbered(self, 20));
+    const taken = (count: number) =>
+      eventually(`${count} frames taken`, async () => (await stats(self.host))[0]!.tx.in >= count);
+    await taken(20);
     let records = await restingStats(self.host);
     assert.equal(drops(records, 'tx_no_remote'), 20);
     assertBalanced(records);
@@ -129,7 +133,8 @@ for (const uplink of UPLINKS) {
       a.host.ip(`neigh replace ${b.addresses[0]} lladdr ${b.mac} dev flannel.1 nud permanent`);
     }
     assert.equal((await ping(self.host, near.addresses[0]!)).received, 3);
-    await sendFrames(self.host, self.device, [frame('02:00:00:00:00:99', self.mac, EXPERIMENTAL, Buffer.alloc(64))], 5);
+    sendFrames(self.host, self.device, [frame('02:00:00:00:00:99', self.mac, EXPERIMENTAL, Buffer.alloc(64))], 5);
+    await taken(28);
     records = await restingStats(self.host);
     assert.equal(drops(records, 'tx_no_remote'), 25);
     assert.equal(records[0]!.tx.out, 3);

@@ -9,7 +9,7 @@ import test, { type TestContext } from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { introduce, kernelVtep, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, tell, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { OpenVswitch } from './openvswitch.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
@@ -47,7 +47,7 @@ async function vteps(host: Host, kind: Kind, number: number): Promise<Record<Fam
   }
   const own = `${WORDS} uplink ${kind}`;
   const first = await uvxlanVtep(host, { ...four, words: `id 4 ${own}` });
-  await uvxlan(host, `link add vx6 type vxlan id 6 local ${six.local} address ${six.mac} ${own}`);
+  await tell(host, `link add vx6 type vxlan id 6 local ${six.local} address ${six.mac} ${own}`);
   for (const address of six.addresses.split(' ')) {
     host.ip(`address add ${address} dev vx6${address.includes(':') ? ' nodad' : ''}`);
   }
@@ -69,7 +69,7 @@ function build(t: TestContext): Host[] {
   return hosts;
 }
 
-test('all pairs, over IPv4 and IPv6', { skip, timeout: 120_000 }, async (t) => {
+test('all pairs, over IPv4 and IPv6', { skip, timeout: 180_000 }, async (t) => {
   const hosts = build(t);
   const all = await Promise.all(KINDS.map((kind, i) => vteps(hosts[i]!, kind, i + 1)));
   for (const family of [4, 6] as const) await introduce(...all.map((each) => each[family]));
@@ -117,10 +117,10 @@ async function everything(left: Vtep, right: Vtep, family: Family): Promise<void
       assert.equal(received, 3, `${size} bytes to ${address}`);
     }
     await bulkTransfer(from.host, to.host, to.addresses[direction]!, MB / 2);
-    const listener = await Listener.datagrams(to.host, 5001);
+    const listener = Listener.datagrams(to.host, 5001);
     const payload = noise(5 * 1200 - 7);
-    await sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1200, payload }]);
+    sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1200, payload }]);
     assert.equal((await listener.atLeast(5)).join(''), payload.toString('hex'));
-    await listener.stop();
+    listener.stop();
   }
 }

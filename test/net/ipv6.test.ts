@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { type Host, type LinkOptions, Network } from '../../cli/lab/network.ts';
-import { introduce, kernelVtep, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, tell, uvxlan, uvxlanFdb, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { type Kind, LEFT, RIGHT, resolved, UPLINKS } from './pair.ts';
 import { noise, sendDatagrams } from './raw.ts';
@@ -106,10 +106,11 @@ for (const uplink of UPLINKS) {
     await bulkTransfer(left.host, right.host, right.addresses[0]!, MB);
     await bulkTransfer(left.host, right.host, right.addresses[1]!, MB);
     await ping(left.host, right.addresses[0]!, { size: 3000 });
-    await sendDatagrams(left.host, right.addresses[0]!, [
+    sendDatagrams(left.host, right.addresses[0]!, [
       ...[0, 1, 1300].map((size) => ({ to: 6000, payload: noise(size) })),
       { to: 6000, segment: 1300, payload: noise(20 * 1300 + 7) },
     ]);
+    await restingStats(left.host);
     const packets = await tsharkFields(await capture.stop(), FIELDS);
     assert.ok(packets.length > 1500, `${packets.length} packets`);
     const macs = [left.host.mac('eth0'), right.host.mac('eth0')];
@@ -152,10 +153,10 @@ for (const uplink of UPLINKS) {
       await uvxlanVtep(left, { ...LEFT, words: `${WORDS} uplink ${uplink} workers 2` }),
       kernelVtep(right, { ...RIGHT, words: WORDS }),
     ] as const;
-    await uvxlan(left, `link add vx6 type vxlan local 2001:db8::1 ${WORDS} uplink ${uplink}`);
+    await tell(left, `link add vx6 type vxlan local 2001:db8::1 ${WORDS} uplink ${uplink}`);
     left.ip(`link set vx6 address ${other.left.mac}`);
     left.ip(`address add ${other.left.addresses} dev vx6`);
-    const fdb: Vtep['fdb'] = async (args) => (await uvxlan(left, `fdb ${args}`)).stdout;
+    const fdb: Vtep['fdb'] = (args) => uvxlanFdb(left, args);
     const six = [
       { ...other.left, host: left, device: 'vx6', addresses: ['10.6.1.1'], fdb },
       kernelVtep(right, { ...other.right, words: WORDS }),

@@ -8,10 +8,10 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { kernelVtep, MAIN, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
+import { ask, kernelVtep, links, MAIN, tell, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import type { DaemonEvent } from '../../control/events.ts';
 import type { FdbHistoryChange } from '../../control/fdb-history.ts';
-import type { FdbRecord, LinkRecord } from '../../control/protocol.ts';
+import type { FdbRecord } from '../../control/protocol.ts';
 import { UPLINKS } from './pair.ts';
 import { frame, Listener, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
@@ -47,9 +47,9 @@ interface Packet {
 }
 
 /** Sends packets from forged senders to each of the VTEPs, one after the other. */
-async function forge(peers: Host, vteps: readonly Vtep[], packets: readonly Packet[]): Promise<void> {
+function forge(peers: Host, vteps: readonly Vtep[], packets: readonly Packet[]): void {
   const frames = vteps.flatMap((vtep) => forged(peers, vtep, packets));
-  await sendFrames(peers, 'eth0', frames);
+  sendFrames(peers, 'eth0', frames);
 }
 
 function forged(peers: Host, to: Vtep, packets: readonly Packet[]): Uint8Array[] {
@@ -66,11 +66,11 @@ function forged(peers: Host, to: Vtep, packets: readonly Packet[]): Uint8Array[]
 
 /** The FDB without the port and names that do not matter here, sorted. */
 async function entries(vtep: Vtep): Promise<string[]> {
-  const records: FdbRecord[] = JSON.parse(await vtep.fdb(`show dev ${vtep.device}`.replace('show', '-j show')));
+  const records = await ask<FdbRecord[]>(vtep.host, 'fdb show', { dev: vtep.device });
   return records.map(({ mac, dst, state }) => `${mac} ${dst} ${state}`).sort();
 }
 
-const kernelFdb = async (vtep: Vtep): Promise<string[]> =>
+const kernelFdb = (vtep: Vtep): string[] =>
   (JSON.parse(vtep.host.bridge(`-j fdb show dev ${vtep.device}`)) as FdbRecord[])
     .filter(({ mac }) => !mac.startsWith('33:33') && !mac.startsWith('01:00:5e'))
     .map(({ mac, dst, state }) => `${mac} ${dst} ${state}`)
@@ -120,7 +120,7 @@ for (const uplink of UPLINKS) {
     const vteps = [kernel, ours];
     const monitor = ours.host.spawn([process.execPath, MAIN, 'monitor', 'fdb', '-j']);
     t.after(() => monitor.stop('SIGKILL'));
-    const listeners = await Promise.all(vteps.map(({ host, device }) => Listener.frames(host, device, TYPE)));
+    const listeners = vteps.map(({ host, device }) => Listener.frames(host, device, TYPE));
     await eventually('the monitor listens', async () => {
       await ours.fdb(`replace ${mac(0xee)} dev flannel.1 dst 192.0.2.99`);
       await ours.fdb(`del ${mac(0xee)} dev flannel.1`);
@@ -128,16 +128,16 @@ for (const uplink of UPLINKS) {
     });
     for (const [what, commands, packets] of STEPS) {
       for (const vtep of vteps) for (const command of commands) await vtep.fdb(command);
-      await forge(peers, vteps, packets);
-      const expected = await kernelFdb(kernel);
-      let actual: string[] = [];
+      forge(peers, vteps, packets);
+      let [expected, actual]: string[][] = [];
       await eventually(what, async () => {
+        expected = kernelFdb(kernel);
         actual = await entries(ours);
         return actual.join() === expected.join();
       }).catch(() => assert.deepEqual(actual, expected, what));
     }
     // One that both take, so that what came before it is there.
-    await forge(peers, vteps, [{ vtep: 31, from: 0x12, mark: 0xff }]);
+    forge(peers, vteps, [{ vtep: 31, from: 0x12, mark: 0xff }]);
     for (const listener of listeners) {
       await eventually('the last frame', () => listener.received.some((hex) => hex.endsWith('ff')));
     }
@@ -194,7 +194,7 @@ test('vtep-filter keeps strangers out, and shows them', options, async (t) => {
   const peers = network.host('peers');
   const words = 'id 1 dev eth0 dstport 8472 nolearning vtep-filter known';
   const ours = await uvxlanVtep(network.host('ours'), { ...place(2), words });
-  const listener = await Listener.frames(ours.host, ours.device, TYPE);
+  const listener = Listener.frames(ours.host, ours.device, TYPE);
   await ours.fdb('append 00:00:00:00:00:00 dev flannel.1 dst 192.0.2.11');
   await ours.fdb(`add ${mac(0x12)} dev flannel.1 dst 192.0.2.12`);
   const packets = [
@@ -203,15 +203,15 @@ test('vtep-filter keeps strangers out, and shows them', options, async (t) => {
     { vtep: 11, from: 0x12, mark: 2 },
     { vtep: 12, from: 0x12, mark: 3 },
   ];
-  await forge(peers, [ours], packets);
+  forge(peers, [ours], packets);
   assert.deepEqual((await listener.atLeast(2)).map((hex) => hex.slice(-2)).sort(), ['02', '03']);
-  await uvxlan(ours.host, 'link set flannel.1 type vxlan vtep-filter strict');
-  await forge(peers, [ours], packets);
+  await tell(ours.host, 'link set flannel.1 type vxlan vtep-filter strict');
+  forge(peers, [ours], packets);
   assert.deepEqual((await listener.atLeast(3)).map((hex) => hex.slice(-2)).sort(), ['02', '03', '03']);
   const records = await restingStats(ours.host);
   assertBalanced(records);
   assert.deepEqual(allDrops(records), { rx_unknown_vtep: 4, rx_wrong_vtep: 1 });
-  const [link]: LinkRecord[] = JSON.parse((await uvxlan(ours.host, '-j link show flannel.1')).stdout);
+  const [link] = await links(ours.host, 'flannel.1');
   // Those that two workers tell of at once may come in either order.
   const offenders = link!.uvxlan.offenders!.toSorted((a, b) => a.src.localeCompare(b.src));
   assert.deepEqual(

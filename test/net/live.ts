@@ -9,7 +9,7 @@ const STREAM = fileURLToPath(new URL('./stream.js', import.meta.url));
 /** Enough to tell that a connection goes on, and is not emptying a buffer. */
 const PROGRESS = 512 * 1024;
 /** A connection that was silent for a second may wait for as long again until it sends once more (RFC 6298, 5.5). */
-const PATIENCE = 8_000;
+const PATIENCE = 20_000;
 
 /** One TCP connection, about 3 MB/s. */
 export class Stream {
@@ -72,7 +72,7 @@ export class Pings {
    * Makes a change; resolves, when answers come steadily again, with the longest time without one, in milliseconds from the end of
    * the change on. Throws after `timeout`.
    */
-  async through(what: string, change: () => unknown, timeout = 5_000): Promise<number> {
+  async through(what: string, change: () => unknown, timeout = PATIENCE): Promise<number> {
     await change();
     const changed = Date.now();
     let longest = 0;

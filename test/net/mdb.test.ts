@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type Host, Network } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
 import { uvxlan } from '../../cli/lab/vtep.ts';
 import { parseMdbEntry } from '../../control/mdb-words.ts';
 import type { MdbRecord } from '../../fdb/mdb.ts';
@@ -16,7 +17,7 @@ import { changeKernelMdb, type MdbChange } from './kernel-mdb.ts';
 import { resolved, vtep } from './pair.ts';
 import { frame, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
-import { assertBalanced, drops, restingStats } from './stats.ts';
+import { assertBalanced, drops, restingStats, stats } from './stats.ts';
 
 const skip = lacking('tun', 'kernel-vxlan', 'tcpdump', 'tshark', 'python3');
 const [A, B, C, FLOOD] = ['192.0.2.11', '192.0.2.12', '192.0.2.13', '192.0.2.14'];
@@ -128,7 +129,8 @@ test('answers and sends as the kernel does', { skip, timeout: 180_000 }, async (
   for (const vtep of [A, B, C, FLOOD])
     twin.host.ip(`neigh replace ${vtep} lladdr ${sink.mac('eth0')} dev eth0 nud permanent`);
   const capture = await Capture.start(sink, 'eth0', 'udp and (dst port 8472 or dst port 4790)', 200);
-  for (const { host, device } of [self, twin]) await sendFrames(host, device, FRAMES.map(toGroup));
+  for (const { host, device } of [self, twin]) sendFrames(host, device, FRAMES.map(toGroup));
+  await eventually('all frames taken', async () => (await stats(self.host))[0]!.tx.in >= FRAMES.length);
   const fields = ['ip.src', 'ip.dst', 'ipv6.src', 'ipv6.dst', 'udp.dstport', 'vxlan.vni'] as const;
   const decodeAs = ['udp.port==8472,vxlan', 'udp.port==4790,vxlan'];
   const packets = await tsharkFields(await capture.stop(), fields, { decodeAs });

@@ -13,8 +13,7 @@ import test from 'node:test';
 import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { introduce, kernelVtep, uvxlan, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
-import type { LinkRecord } from '../../control/protocol.ts';
+import { introduce, kernelVtep, links, tell, uvxlan, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import { lackingBpf } from '../system/bpf/requirement.ts';
 import { LEFT, pair, RIGHT } from './pair.ts';
 import { lacking } from './requirements.ts';
@@ -62,7 +61,7 @@ test('carries two devices of one port over IPv6, and what is watched goes throug
   const right = kernelVtep(other, { ...RIGHT, ...ends.right, words: words(1) });
   await introduce(left, right);
   const second = ['192.168.1.1/24', '192.168.1.2/24'];
-  await uvxlan(host, `link add vx2 type vxlan local 2001:db8::1 ${words(2)} offload require address 02:00:00:00:02:01`);
+  await tell(host, `link add vx2 type vxlan local 2001:db8::1 ${words(2)} offload require address 02:00:00:00:02:01`);
   host.ip(`address add ${second[0]} dev vx2`);
   const right2 = kernelVtep(other, {
     name: 'vx2',
@@ -74,7 +73,7 @@ test('carries two devices of one port over IPv6, and what is watched goes throug
   right2.host.bridge('fdb append 02:00:00:00:02:01 dev vx2 dst 2001:db8::1');
   right2.host.ip('neigh replace 192.168.1.1 lladdr 02:00:00:00:02:01 dev vx2 nud permanent');
   host.ip('neigh replace 192.168.1.2 lladdr 02:00:00:00:02:02 dev vx2 nud permanent');
-  await uvxlan(host, 'fdb append 02:00:00:00:02:02 dev vx2 dst 2001:db8::2');
+  await tell(host, 'fdb append 02:00:00:00:02:02 dev vx2 dst 2001:db8::2');
   for (const address of [right.addresses[0], '192.168.1.2']) {
     await eventually('it answers', async () => (await ping(host, address, { count: 1 })).loss === 0);
     assert.equal((await ping(host, address, { count: 20, interval: 0.01 })).loss, 0);
@@ -99,18 +98,18 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 180_000
   const lost = async (count = 10) => (await ping(left.host, address, { count, interval: 0.01 })).loss;
   const offloaded = async () => (await stats(left.host))[0].tx.offloaded ?? 0;
   const offload = async () => {
-    const links = JSON.parse((await uvxlan(left.host, 'link show -j')).stdout) as LinkRecord[];
-    return links[0].uvxlan.offload;
+    const [{ uvxlan: own }] = await links(left.host);
+    return own.offload;
   };
   assert.equal(await lost(), 0);
   const before = await offloaded();
   assert.ok(before >= 10);
 
-  await uvxlan(left.host, 'link set flannel.1 offload off');
+  await tell(left.host, 'link set flannel.1 offload off');
   assert.equal(await offload(), undefined);
   assert.equal(await lost(), 0);
   assert.equal(await offloaded(), before, 'all through the workers');
-  await uvxlan(left.host, 'link set flannel.1 offload auto');
+  await tell(left.host, 'link set flannel.1 offload auto');
   assert.deepEqual(await offload(), { send: true, receive: true });
 
   await left.fdb(`del ${right.mac} dev flannel.1 dst ${right.local}`);
@@ -119,7 +118,7 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 180_000
   assert.equal(await lost(), 0);
 
   const received = async () => (await stats(left.host))[0].rx;
-  await uvxlan(left.host, 'link set flannel.1 vtep-filter strict');
+  await tell(left.host, 'link set flannel.1 vtep-filter strict');
   assert.equal(await lost(), 0);
   const allowed = (await received()).offloaded;
   await left.fdb(`replace ${right.mac} dev flannel.1 dst ${right.local} dynamic`);
@@ -127,7 +126,7 @@ test('follows what changes, and leaves nothing behind', { skip, timeout: 180_000
   const { offloaded: afterwards, drops } = await received();
   assert.deepEqual([afterwards, drops.rx_wrong_vtep], [allowed, 3]);
   await left.fdb(`replace ${right.mac} dev flannel.1 dst ${right.local}`);
-  await uvxlan(left.host, 'link set flannel.1 vtep-filter off');
+  await tell(left.host, 'link set flannel.1 vtep-filter off');
 
   left.host.ip('link set flannel.1 down');
   await eventually('receive is left to the workers', async () => (await offload())?.receive === 'the device is down');
@@ -165,7 +164,7 @@ test('says why it does not offload', { skip, timeout: 180_000 }, async (t) => {
   const { left } = await pair(t, 'redirect', 'kernel', { own: 'workers 2 offload auto' });
   const show = await uvxlan(left.host, 'link show -d');
   assert.match(show.stdout, /offload send off \(outer UDP checksums are on.*noudpcsum.*\) receive on/);
-  await uvxlan(left.host, 'link set flannel.1 uplink udp');
+  await tell(left.host, 'link set flannel.1 uplink udp');
   assert.match((await uvxlan(left.host, 'link show -d')).stdout, /offload send off \(the uplink is udp:.*receive off/);
   const refused = await uvxlan(
     left.host,

@@ -10,7 +10,7 @@ import test from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
-import { introduce, kernelVtep, uvxlan, uvxlanVtep } from '../../cli/lab/vtep.ts';
+import { introduce, kernelVtep, tell, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import type { Seen } from './page-browser.ts';
 import { LEFT, RIGHT } from './pair.ts';
 import { lacking } from './requirements.ts';
@@ -21,7 +21,7 @@ const SCRIPT = '<script>alert(1)</script><img src=x>';
 
 test('the page shows what happens, packet by packet', {
   skip: lacking('tun', 'kernel-vxlan', 'chromium'),
-  timeout: 120_000,
+  timeout: 180_000,
 }, async (t) => {
   const network = Network.build(t, {
     hosts: { left: {}, right: {} },
@@ -32,7 +32,7 @@ test('the page shows what happens, packet by packet', {
   const [, url] = left.daemon.output.match(/the page is at (\S+)/)!;
   const right = kernelVtep(other, { ...RIGHT, words: WORDS });
   await introduce(left, right);
-  await uvxlan(host, 'fdb append 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99');
+  await tell(host, 'fdb append 02:00:00:00:00:99 dev flannel.1 dst 192.0.2.99');
   const [address] = right.addresses;
   // A MAC that no VTEP is known for.
   host.ip('neigh replace 10.244.2.77 lladdr 02:00:00:00:00:77 dev flannel.1 nud permanent');

@@ -8,8 +8,7 @@
 import type { TestContext } from 'node:test';
 import { type Host, type LinkOptions, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { introduce, kernelVtep, type UvxlanVtep, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
-import type { LinkRecord } from '../../control/protocol.ts';
+import { introduce, kernelVtep, links, type UvxlanVtep, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 
 export const UPLINKS = ['redirect', 'udp'] as const;
 export type Kind = (typeof UPLINKS)[number] | 'kernel';
@@ -65,7 +64,6 @@ export async function vtep(
 export async function resolved(host: Host, kind: Kind): Promise<void> {
   if (kind === 'kernel') return;
   await eventually('every next hop resolved', async () => {
-    const links = JSON.parse((await uvxlan(host, 'link show -j')).stdout) as LinkRecord[];
-    return links.every((link) => link.uvxlan.nexthops_unresolved === 0);
+    return (await links(host)).every((link) => link.uvxlan.nexthops_unresolved === 0);
   });
 }

@@ -64,7 +64,7 @@ for (const uplink of UPLINKS) {
     const capture = await Capture.start(router, 'eth1', 'src host 192.0.2.1', 100);
     const { received } = await ping(left.host, right.addresses[0]!, { size: 1422, dontFragment: true, count: 5 });
     assert.equal(received, 5);
-    const packets = await tsharkFields(await capture.stop(), [
+    const packets = await tsharkFields(await capture.stop(10), [
       'ip.flags.mf',
       'ip.flags.df',
       'ip.frag_offset',
@@ -118,17 +118,17 @@ for (const uplink of UPLINKS) {
     const pings = async (address: string, size: number) =>
       (await left.host.run(`ping -n -M do -s ${size} -c 1 -W 1 ${address}`, { check: false })).stdout;
     // The first ones are lost, of which the router tells uvxlan.
-    await eventually('ping is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[0]!, 1422)), 10_000);
-    await eventually('ping6 is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[1]!, 1402)), 10_000);
+    await eventually('ping is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[0]!, 1422)));
+    await eventually('ping6 is told', async () => /mtu ?= ?1350/.test(await pings(right.addresses[1]!, 1402)));
     assert.match(await pings(right.addresses[0]!, 1322), / 0% packet loss/);
     assert.match(await pings(right.addresses[1]!, 1302), / 0% packet loss/);
     const before = fragmented(router);
     for (const address of right.addresses) await bulkTransfer(left.host, right.host, address, MB);
     // Datagrams that their host may fragment, and now does.
-    const listener = await Listener.datagrams(right.host, 5001);
-    await sendDatagrams(left.host, right.addresses[0]!, [{ to: 5001, payload: noise(5000) }]);
+    const listener = Listener.datagrams(right.host, 5001);
+    sendDatagrams(left.host, right.addresses[0]!, [{ to: 5001, payload: noise(5000) }]);
     assert.equal((await listener.atLeast(1))[0], noise(5000).toString('hex'));
-    await listener.stop();
+    listener.stop();
     assert.equal(fragmented(router), before);
     const records = await restingStats(left.host);
     assertBalanced(records);
@@ -143,11 +143,11 @@ async function everything({ left, right }: Pick<Routed, 'left' | 'right'>): Prom
     [right, left],
   ] as const) {
     await bulkTransfer(from.host, to.host, to.addresses[0]!, MB);
-    const listener = await Listener.datagrams(to.host, 5001);
+    const listener = Listener.datagrams(to.host, 5001);
     const payload = noise(20 * 1300 - 7);
-    await sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1300, payload }]);
+    sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1300, payload }]);
     assert.equal((await listener.atLeast(20)).join(''), payload.toString('hex'));
-    await listener.stop();
+    listener.stop();
   }
   const records = await restingStats(left.host);
   assertBalanced(records);

@@ -6,7 +6,7 @@ import { lacking } from './requirements.ts';
 
 test('changes of the host, and nothing grows', {
   skip: lacking('tun', 'kernel-vxlan'),
-  timeout: 120_000,
+  timeout: 180_000,
 }, async (t) => {
   await soak(t, { seconds: 1, seed: 1, log: (line) => t.diagnostic(line) });
 });

@@ -7,8 +7,7 @@ import test, { type TestContext } from 'node:test';
 import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually, type Result } from '../../cli/lab/process.ts';
-import { MAIN, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
-import type { LinkRecord } from '../../control/protocol.ts';
+import { links, MAIN, uvxlan, uvxlanUp } from '../../cli/lab/vtep.ts';
 import { Listener } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { traces } from './traces.ts';
@@ -174,7 +173,7 @@ test('a remote makes a tunnel without further entries; auto says what it takes',
   left.ip('address add 10.9.0.1/24 dev vx0');
   right.ip('address add 10.9.0.2/24 dev vx0');
   await eventually('both know each other', async () => (await ping(left, '10.9.0.2', { count: 1 })).received === 1);
-  const [link] = JSON.parse((await uvxlan(left, 'link show -j')).stdout) as LinkRecord[];
+  const [link] = await links(left);
   const { id, remote, local, link: dev, port, ttl, learning, udp_csum } = link!.linkinfo.info_data;
   assert.deepEqual(
     { id, remote, local, dev, port, ttl, learning, udp_csum },

@@ -3,24 +3,28 @@
 import assert from 'node:assert/strict';
 import type { Host } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { uvxlan } from '../../cli/lab/vtep.ts';
+import { ask } from '../../cli/lab/vtep.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import type { DropName } from '../../dataplane/drops.ts';
 
-export async function stats(host: Host): Promise<StatsRecord[]> {
-  return JSON.parse((await uvxlan(host, 'stats -j')).stdout) as StatsRecord[];
+/** Milliseconds without a change after which counters are at rest. */
+const REST = 200;
+
+export function stats(host: Host): Promise<StatsRecord[]> {
+  return ask(host, 'stats', { name: null });
 }
 
-/** The counters when they have come to rest: read until nothing has changed between two readings. */
+/** The counters when they have come to rest. */
 export async function restingStats(host: Host): Promise<StatsRecord[]> {
   let last = '';
+  let since = 0;
   let records: StatsRecord[] = [];
   await eventually(`the counters of ${host.name} at rest`, async () => {
     records = await stats(host);
     const now = JSON.stringify(records);
-    const rests = now === last;
+    if (now !== last) since = Date.now();
     last = now;
-    return rests;
+    return Date.now() - since >= REST;
   });
   return records;
 }

@@ -71,11 +71,11 @@ async function carriesAll(
     const { received } = await ping(from.host, to.addresses[0]!, { size: largest, dontFragment: true });
     assert.equal(received, 3);
     await bulkTransfer(from.host, to.host, to.addresses[family]!, 8 * 1024 * 1024);
-    const listener = await Listener.datagrams(to.host, 5001);
+    const listener = Listener.datagrams(to.host, 5001);
     const payload = noise(30 * 1200 - 7);
-    await sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1200, payload }]);
+    sendDatagrams(from.host, to.addresses[0]!, [{ to: 5001, segment: 1200, payload }]);
     assert.equal((await listener.atLeast(30)).join(''), payload.toString('hex'));
-    await listener.stop();
+    listener.stop();
   }
   const records = await restingStats(left.host);
   assertBalanced(records);

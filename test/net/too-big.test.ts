@@ -63,14 +63,15 @@ test('a port of a bridge tells senders what the kernel would tell them', options
   const frames = stimuli();
   const expected = await outcome(kernel, sink, generator, 'eth0', frames, ['0800', '86dd']);
   assert.ok(expected.replies.every((replies) => replies.length >= 4));
+  const count = expected.replies.flat().length;
   // The route and the bridge are followed within some 100 ms: until then nothing is too large, or the host fragments it.
   await eventually('uvxlan knows the path and the bridge', async () => {
     const probe = [frame({ to: TO, from: ASKER, payload: payload(1400), id: 9999 })];
     const { replies } = await outcome(ours, sink, generator, 'eth1', probe, ['0800']).catch(() => ({ replies: [] }));
     return replies.flat().length === 1;
   });
-  assert.deepEqual(await outcome(ours, sink, generator, 'eth1', frames, ['0800', '86dd']), expected);
+  assert.deepEqual(await outcome(ours, sink, generator, 'eth1', frames, ['0800', '86dd'], count), expected);
   const records = await restingStats(ours.host);
   assertAddsUp(records);
-  assert.ok(allDrops(records).tx_too_big! >= expected.replies.flat().length);
+  assert.ok(allDrops(records).tx_too_big! >= count);
 });

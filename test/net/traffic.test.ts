@@ -90,10 +90,10 @@ async function udp(left: Vtep, right: Vtep): Promise<void> {
     [left, right],
     [right, left],
   ] as const) {
-    const listener = await Listener.datagrams(to.host, 5001);
+    const listener = Listener.datagrams(to.host, 5001);
     const single = [1, 1422, 9_000].map((size) => noise(size));
     const train = noise(40 * 1400 - 99);
-    await sendDatagrams(from.host, to.addresses[0]!, [
+    sendDatagrams(from.host, to.addresses[0]!, [
       ...single.map((payload) => ({ to: 5001, payload })),
       { to: 5001, segment: 1400, payload: train },
     ]);
@@ -105,7 +105,7 @@ async function udp(left: Vtep, right: Vtep): Promise<void> {
       received.splice(index, 1);
     }
     assert.equal(received.join(''), train.toString('hex'));
-    await listener.stop();
+    listener.stop();
   }
 }
 
@@ -125,9 +125,9 @@ async function tagged(left: Vtep, right: Vtep): Promise<void> {
     const capture = await Capture.start(to.host, to.device, 'vlan');
     const packet = udpPacket({ source: '10.5.0.1', destination: '10.5.0.2', ports: [5, 5], payload: noise(1400) });
     const frames = ['810000050800', '88a80007810000050800'].map((tags) => frame(to.mac, from.mac, tags, packet));
-    await sendFrames(from.host, from.device, frames);
+    sendFrames(from.host, from.device, frames);
     const fields = ['ieee8021ad.id', 'vlan.id', 'udp.checksum.status', 'udp.payload'] as const;
-    const seen = await tsharkFields(await capture.stop(), fields);
+    const seen = await tsharkFields(await capture.stop(2), fields);
     seen.sort((a, b) => a['ieee8021ad.id'].length - b['ieee8021ad.id'].length);
     const rest = { 'vlan.id': ['5'], 'udp.checksum.status': ['1'], 'udp.payload': [noise(1400).toString('hex')] };
     assert.deepEqual(seen, [
@@ -157,14 +157,14 @@ async function otherFrames(left: Vtep, right: Vtep): Promise<void> {
     [left, right],
     [right, left],
   ] as const) {
-    const listener = await Listener.frames(to.host, to.device, EXPERIMENTAL);
+    const listener = Listener.frames(to.host, to.device, EXPERIMENTAL);
     const frames = [1, 2, 46, 1449, 1450].map((size) => frame(to.mac, from.mac, EXPERIMENTAL, noise(size, size)));
-    await sendFrames(from.host, from.device, frames);
+    sendFrames(from.host, from.device, frames);
     const received = await listener.atLeast(frames.length);
     assert.deepEqual(
       received,
       frames.map((each) => each.toString('hex')),
     );
-    await listener.stop();
+    listener.stop();
   }
 }

@@ -9,6 +9,7 @@ import { Capture, tsharkFields } from './capture.ts';
 import { type Kind, pair, UPLINKS } from './pair.ts';
 import { type Datagram, frame, noise, sendDatagrams, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
+import { restingStats } from './stats.ts';
 
 const skip = lacking('tun', 'kernel-vxlan', 'ethtool', 'tcpdump', 'tshark');
 
@@ -80,6 +81,7 @@ for (const each of CASES) {
     });
     const capture = await Capture.start(right.host, 'eth0', `udp dst port ${PORT} and src host ${left.local}`, 1600);
     await sendOfEverything(left, right);
+    await restingStats(left.host);
     const packets = await tsharkFields(await capture.stop(), FIELDS, { decodeAs: [`udp.port==${PORT},vxlan`] });
 
     await t.test('packets of every kind were seen', () => seenOfEverything(packets));
@@ -153,9 +155,9 @@ async function sendOfEverything(left: Vtep, right: Vtep): Promise<void> {
   for (let round = 0; round < 3; round++) {
     for (let flow = 0; flow < FLOWS; flow++) datagrams.push({ from: 6001, to: FIRST_FLOW + flow, payload: noise(100) });
   }
-  await sendDatagrams(left.host, right.addresses[0]!, datagrams);
+  sendDatagrams(left.host, right.addresses[0]!, datagrams);
   const frames = [0, 46, 1450].map((size) => frame(right.mac, left.mac, '88b5', noise(size)));
-  await sendFrames(left.host, left.device, frames);
+  sendFrames(left.host, left.device, frames);
 }
 
 function seenOfEverything(packets: readonly Packet[]): void {

@@ -6,7 +6,7 @@ import type { Family } from '../../../control/flannel/lease.ts';
 import { Host } from '../../../control/host.ts';
 import { lacking } from '../../net/requirements.ts';
 
-const options = { skip: lacking(), timeout: 30_000 };
+const options = { skip: lacking(), timeout: 120_000 };
 
 /** eth0 has the default route, eth1 an IPv6 address as well; flannel.1 is what an earlier run has left. */
 function host(t: TestContext): Host {

@@ -35,13 +35,13 @@ export class Listener implements SourceListener {
     this.owns.push(lease);
   }
 
-  /** Waits until a condition holds, for at most 10 seconds. */
+  /** Waits until a condition holds, for at most 20 seconds. */
   async until(what: string, holds: () => unknown): Promise<void> {
     await until(`${what}; the log says:\n${this.lines.join('\n')}`, holds);
   }
 }
 
-export async function until(what: string, holds: () => unknown, patience = 10_000): Promise<void> {
+export async function until(what: string, holds: () => unknown, patience = 20_000): Promise<void> {
   const end = performance.now() + patience;
   while (!(await holds())) {
     if (performance.now() > end) throw new Error(`waited in vain: ${what}`);
