@@ -22,6 +22,11 @@ export const ioctl = library.func('int ioctl(int, ulong, void*)') as (fd: number
 export const ioctlValue = library.func('ioctl', 'int', ['int', 'ulong', 'ulong']) as Transfer;
 export const socket = library.func('int socket(int, int, int)') as Transfer;
 export const bind = library.func('int bind(int, void*, int)') as (fd: number, addr: Uint8Array, n: number) => number;
+export const connect = library.func('int connect(int, void*, int)') as (
+  fd: number,
+  addr: Uint8Array,
+  n: number,
+) => number;
 export const getsockname = library.func('int getsockname(int, void*, void*)') as (
   fd: number,
   addr: Uint8Array,
@@ -115,6 +120,7 @@ export const {
   EINVAL,
   EIO,
   EINTR,
+  EINPROGRESS,
   ENOBUFS,
   EMSGSIZE,
   EADDRINUSE,

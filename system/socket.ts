@@ -233,7 +233,8 @@ function int32(value: number): Buffer {
   return bytes;
 }
 
-function sockaddr(address: Uint8Array, port: number): Buffer {
+/** A struct sockaddr_in or sockaddr_in6. */
+export function sockaddr(address: Uint8Array, port: number): Buffer {
   const ipv6 = address.length === 16;
   const bytes = Buffer.alloc(ipv6 ? SOCKADDR_IN6 : SOCKADDR_IN);
   bytes.writeUInt16LE(ipv6 ? AF_INET6 : AF_INET, 0);

@@ -1,10 +1,10 @@
 // A bulk transfer whose every byte is checked, as two processes:
 //   node bulk.js receive            prints "listening PORT", then one JSON line: bytes received and their SHA-256
 //   node bulk.js send ADDRESS PORT BYTES    prints one JSON line: bytes sent, their SHA-256, seconds until all was received
-// The bytes are an AES-CTR key stream: no two packets are alike, so a lost, doubled or misplaced one shows in the sum.
+// Or as functions, on a socket of the caller's. The bytes are an AES-CTR key stream: no two packets are alike, so a lost, doubled or misplaced one shows in the sum.
 
 import { createCipheriv, createHash } from 'node:crypto';
-import { connect, createServer } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
@@ -28,33 +28,45 @@ function meter() {
         yield chunk;
       }
     },
-    report: (extra: object = {}) => console.log(JSON.stringify({ bytes, sha256: hash.digest('hex'), ...extra })),
+    report: (): BulkReport => ({ bytes, sha256: hash.digest('hex') }),
   };
 }
 
-function receive(): void {
-  const server = createServer({ allowHalfOpen: true }, async (socket) => {
-    server.close();
-    const { pass, report } = meter();
-    for await (const _ of pass(socket)) {
-      // counted by the meter
-    }
-    report();
-    socket.end('done');
-  });
-  server.listen(0, '::', () => console.log(`listening ${(server.address() as { port: number }).port}`));
+/** What one end has seen: bytes and their SHA-256; of the sender also the seconds until all was received. */
+export interface BulkReport {
+  bytes: number;
+  sha256: string;
+  seconds?: number;
 }
 
-async function send(address: string, port: number, total: number): Promise<void> {
-  const socket = connect({ host: address, port, allowHalfOpen: true });
+/** Takes all that comes, and answers when it was all. */
+export async function receive(socket: Socket): Promise<BulkReport> {
+  const { pass, report } = meter();
+  for await (const _ of pass(socket)) {
+    // counted by the meter
+  }
+  socket.end('done');
+  return report();
+}
+
+/** Sends so many bytes, and waits for the answer. */
+export async function send(socket: Socket, total: number): Promise<BulkReport> {
   const { pass, report } = meter();
   const start = process.hrtime.bigint();
   const answered = socket.toArray();
   await pipeline(Readable.from(randomBytes(total)), pass, socket, { end: true });
   await answered;
-  report({ seconds: Number(process.hrtime.bigint() - start) / 1e9 });
+  return { ...report(), seconds: Number(process.hrtime.bigint() - start) / 1e9 };
 }
 
-const [role, ...rest] = process.argv.slice(2);
-if (role === 'receive') receive();
-else await send(rest[0]!, Number(rest[1]), Number(rest[2]));
+if (process.argv[1] === import.meta.filename) {
+  const [role, address, port, total] = process.argv.slice(2);
+  const tell = (report: BulkReport) => console.log(JSON.stringify(report));
+  if (role === 'receive') {
+    const server = createServer({ allowHalfOpen: true }, async (socket) => {
+      server.close();
+      tell(await receive(socket));
+    });
+    server.listen(0, '::', () => console.log(`listening ${(server.address() as AddressInfo).port}`));
+  } else tell(await send(connect({ host: address, port: Number(port), allowHalfOpen: true }), Number(total)));
+}

@@ -1,6 +1,7 @@
 // What a network does, in numbers: ping, iperf3 and a checked bulk transfer between two hosts.
 
 import { fileURLToPath } from 'node:url';
+import type { BulkReport } from './bulk.ts';
 import type { Host } from './network.ts';
 
 export interface PingOptions {
@@ -153,12 +154,6 @@ export interface BulkResult {
   bitsPerSecond: number;
 }
 
-interface BulkReport {
-  bytes: number;
-  sha256: string;
-  seconds: number;
-}
-
 /** Sends `bytes` over one TCP connection and throws unless exactly the same bytes arrived (SHA-256). */
 export async function bulkTransfer(
   from: Host,
@@ -174,14 +169,20 @@ export async function bulkTransfer(
     const { stdout } = await from.run([...script, 'send', address, port!, `${bytes}`], { timeout });
     const sent = JSON.parse(stdout) as BulkReport;
     const received = JSON.parse((await receiver.waitFor(/^\{.*\}$/m))[0]) as BulkReport;
-    if (received.sha256 !== sent.sha256 || received.bytes !== bytes) {
-      throw new Error(
-        `bulk transfer from ${from.name} to ${to.name} damaged: sent ${sent.bytes} bytes ${sent.sha256}, ` +
-          `received ${received.bytes} bytes ${received.sha256}`,
-      );
-    }
-    return { bytes, seconds: sent.seconds, bitsPerSecond: (bytes * 8) / sent.seconds };
+    return bulkResult(from, to, bytes, sent, received);
   } finally {
     await receiver.stop();
   }
+}
+
+/** Throws unless the two ends have seen the same. */
+export function bulkResult(from: Host, to: Host, bytes: number, sent: BulkReport, received: BulkReport): BulkResult {
+  if (received.sha256 !== sent.sha256 || received.bytes !== bytes) {
+    throw new Error(
+      `bulk transfer from ${from.name} to ${to.name} damaged: sent ${sent.bytes} bytes ${sent.sha256}, ` +
+        `received ${received.bytes} bytes ${received.sha256}`,
+    );
+  }
+  const seconds = sent.seconds!;
+  return { bytes, seconds, bitsPerSecond: (bytes * 8) / seconds };
 }

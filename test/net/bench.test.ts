@@ -6,7 +6,7 @@ import { parseMeasures } from '../../bench/measures/measures.ts';
 import { parsePeers } from '../../bench/peers/peers.ts';
 import { runRounds } from '../../bench/rounds.ts';
 import { lossyPair } from '../../bench/transfer.ts';
-import { bulkTransfer } from '../../cli/lab/measure.ts';
+import { bulkTransfer } from './bulk.ts';
 import { lacking } from './requirements.ts';
 
 const PACE = { seconds: 1, trialSeconds: 0.2, trials: 1 };

@@ -6,10 +6,11 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, tell, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
+import { bulkTransfer } from './bulk.ts';
 import { OpenVswitch } from './openvswitch.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';

@@ -24,9 +24,9 @@ import {
   SOCKADDR,
   SOCKADDR_IN,
   SOCKADDR_IN_ADDRESS,
-  SOCKADDR_PORT,
   SOL_SOCKET,
   SOL_UDP,
+  sockaddr,
   UDP_SEGMENT,
 } from '../../system/socket.ts';
 import { parseIpv4 } from '../../wire/address.ts';
@@ -177,11 +177,7 @@ function udpSocket(address: Buffer, flags: number): number {
 }
 
 function udpAddress(address: string, port: number): Buffer {
-  const bytes = Buffer.alloc(SOCKADDR_IN);
-  bytes.writeUInt16LE(AF_INET, 0);
-  bytes.writeUInt16BE(port, SOCKADDR_PORT);
-  bytes.set(parseIpv4(address)!, SOCKADDR_IN_ADDRESS);
-  return bytes;
+  return sockaddr(parseIpv4(address)!, port);
 }
 
 function sendDatagram(fd: number, to: Buffer, segment: number, payload: Buffer): void {

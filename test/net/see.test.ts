@@ -3,13 +3,14 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import test from 'node:test';
-import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { ping } from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
 import { eventually, run } from '../../cli/lab/process.ts';
 import { MAIN, tell, type Vtep } from '../../cli/lab/vtep.ts';
 import type { TopView } from '../../cli/top/view.ts';
 import type { DaemonEvent } from '../../control/events.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
+import { bulkTransfer } from './bulk.ts';
 import { tsharkFields } from './capture.ts';
 import { pair } from './pair.ts';
 import { frame, sendFrames } from './raw.ts';

@@ -3,8 +3,9 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
+import { bulkTransfer } from './bulk.ts';
 import { type Kind, type PairOptions, pair, UPLINKS } from './pair.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';

@@ -3,8 +3,9 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { bulkTransfer, iperf3, ping } from '../../cli/lab/measure.ts';
+import { iperf3, ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
+import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { pair, UPLINKS } from './pair.ts';
 import { frame, Listener, noise, sendDatagrams, sendFrames, udpPacket } from './raw.ts';

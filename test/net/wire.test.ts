@@ -3,8 +3,9 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { bulkTransfer, ping } from '../../cli/lab/measure.ts';
+import { ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
+import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { type Kind, pair, UPLINKS } from './pair.ts';
 import { type Datagram, frame, noise, sendDatagrams, sendFrames } from './raw.ts';
