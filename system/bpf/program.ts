@@ -30,6 +30,7 @@ const TEST_CONTEXT_IN = 48;
 const LICENSE = Buffer.from('MIT\0');
 const LOG_BYTES = 1 << 20;
 const VERBOSE = 1;
+const MOST_TRIES = 20;
 
 /**
  * Loads a program: by default a tc program, for one kind of attachment (TCX_INGRESS, TCX_EGRESS). Returns its descriptor, which the
@@ -45,17 +46,25 @@ export function loadProgram(program: Program, attachType: number, type = PROGRAM
     .point(LOAD_LICENSE, LICENSE)
     .setText(LOAD_NAME, name)
     .set(LOAD_ATTACH_TYPE, attachType);
-  const fd = attributes.try(BPF_PROG_LOAD);
+  const fd = load(attributes);
   if (fd >= 0) return fd;
   const error = failure(BPF_PROG_LOAD, `eBPF program ${name}`);
   if (error.errno === libc.EPERM || error.errno === libc.ENOSYS) throw error;
   // The log costs memory and time: it is asked for when it is needed.
   const log = Buffer.alloc(LOG_BYTES);
   attributes.set(LOAD_LOG_LEVEL, VERBOSE).set(LOAD_LOG_SIZE, log.length).point(LOAD_LOG, log);
-  const second = attributes.try(BPF_PROG_LOAD);
+  const second = load(attributes);
   if (second >= 0) return second;
   const text = log.toString('latin1', 0, log.indexOf(0));
   throw text === '' ? error : new VerifierError(program, error.errno, text);
+}
+
+/** The verifier gives up with EAGAIN when a signal has come, as one does with the end of every child (kernel/bpf/verifier.c: do_check). */
+function load(attributes: Attributes): number {
+  for (let tries = 1; ; tries++) {
+    const fd = attributes.try(BPF_PROG_LOAD);
+    if (fd >= 0 || libc.errno() !== libc.EAGAIN || tries === MOST_TRIES) return fd;
+  }
 }
 
 /**
