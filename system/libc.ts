@@ -27,6 +27,13 @@ export const connect = library.func('int connect(int, void*, int)') as (
   addr: Uint8Array,
   n: number,
 ) => number;
+export const send = library.func('long send(int, void*, size_t, int)') as (
+  fd: number,
+  bytes: Uint8Array,
+  length: number,
+  flags: number,
+) => number;
+export const recv = library.func('long recv(int, void*, size_t, int)') as typeof send;
 export const getsockname = library.func('int getsockname(int, void*, void*)') as (
   fd: number,
   addr: Uint8Array,

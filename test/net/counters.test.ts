@@ -4,13 +4,14 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { iperf3, ping } from '../../cli/lab/measure.ts';
+import { iperf3 } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, type UvxlanVtep, uvxlan, uvxlanFdb, type Vtep } from '../../cli/lab/vtep.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import type { DropName } from '../../dataplane/drops.ts';
 import { LEFT, pair, RIGHT, resolved, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { frame, Listener, noise, sendDatagrams, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { allDrops, assertBalanced, drops, restingStats, stats } from './stats.ts';

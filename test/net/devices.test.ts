@@ -9,7 +9,6 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { ping } from '../../cli/lab/measure.ts';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
@@ -19,6 +18,7 @@ import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { Pings, Stream } from './live.ts';
 import { resolved, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertAddsUp, assertBalanced, drops, restingStats } from './stats.ts';
 

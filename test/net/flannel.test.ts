@@ -6,13 +6,13 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { describe, it } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { links, MAIN, tell, uvxlan } from '../../cli/lab/vtep.ts';
 import { lackingBpf } from '../system/bpf/requirement.ts';
 import { Cluster, EAST, introduceToKernel, MID, reaches, WEST, WORLD } from './cluster.ts';
 import { Stream } from './live.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { drops, stats } from './stats.ts';
 

@@ -7,12 +7,12 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { resolved, UPLINKS, vtep } from './pair.ts';
+import { ping } from './ping.ts';
 import { frame, Listener, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats, stats } from './stats.ts';

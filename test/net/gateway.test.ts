@@ -6,11 +6,11 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { introduce, type Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { type Kind, LEFT, RIGHT, resolved, UPLINKS, vtep } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats } from './stats.ts';
 

@@ -7,12 +7,12 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { ask, kernelVtep, links, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import type { FdbRecord } from '../../control/protocol.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { LEFT, RIGHT, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats } from './stats.ts';
 

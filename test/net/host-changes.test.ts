@@ -10,7 +10,6 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually, runSync } from '../../cli/lab/process.ts';
 import {
@@ -25,6 +24,7 @@ import {
 } from '../../cli/lab/vtep.ts';
 import { Pings, Stream } from './live.ts';
 import { LEFT, RIGHT, resolved, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertAddsUp, drops, restingStats, stats } from './stats.ts';
 import { cpuShare } from './traces.ts';

@@ -6,12 +6,12 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, tell, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { OpenVswitch } from './openvswitch.ts';
+import { ping } from './ping.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { allDrops, assertBalanced, restingStats } from './stats.ts';
@@ -114,8 +114,8 @@ async function everything(left: Vtep, right: Vtep, family: Family): Promise<void
         async () => (await ping(from.host, address, { count: 1 })).received === 1,
       );
       const size = mtu - 28 - 20 * index;
-      const { received } = await ping(from.host, address, { count: 3, interval: 0.01, size, dontFragment: true });
-      assert.equal(received, 3, `${size} bytes to ${address}`);
+      const { received, errors } = await ping(from.host, address, { interval: 0.01, size, dontFragment: true });
+      assert.equal(received, 3, `${size} bytes to ${address}: ${errors}`);
     }
     await bulkTransfer(from.host, to.host, to.addresses[direction]!, MB / 2);
     const listener = Listener.datagrams(to.host, 5001);

@@ -7,12 +7,12 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, type LinkOptions, Network } from '../../cli/lab/network.ts';
 import { introduce, kernelVtep, tell, uvxlan, uvxlanFdb, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { type Kind, LEFT, RIGHT, resolved, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';

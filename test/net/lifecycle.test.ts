@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually, type Process } from '../../cli/lab/process.ts';
 import { introduce, links, tell, type UvxlanVtep, uvxlan, uvxlanUp, type Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { LEFT, pair, resolved, UPLINKS, vtep } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats } from './stats.ts';
 import { cpuShare, runtimeFiles, type Traces, traces } from './traces.ts';

@@ -10,13 +10,13 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import test from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, links, tell, uvxlan, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import { lackingBpf } from '../system/bpf/requirement.ts';
 import { bulkTransfer } from './bulk.ts';
 import { LEFT, pair, RIGHT } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, restingStats, stats } from './stats.ts';
 

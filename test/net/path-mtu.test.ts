@@ -6,7 +6,6 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, type UvxlanVtep, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
@@ -14,6 +13,7 @@ import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { Stream } from './live.ts';
 import { LEFT, RIGHT, resolved, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';

@@ -8,13 +8,13 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import test from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import { Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { introduce, kernelVtep, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import type { StatsRecord } from '../../control/protocol.ts';
 import { bulkTransfer } from './bulk.ts';
 import { LEFT, RIGHT } from './pair.ts';
+import { ping } from './ping.ts';
 import { lacking } from './requirements.ts';
 import { allDrops, assertBalanced, restingStats } from './stats.ts';
 

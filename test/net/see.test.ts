@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import test from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
 import { eventually, run } from '../../cli/lab/process.ts';
 import { MAIN, tell, type Vtep } from '../../cli/lab/vtep.ts';
@@ -13,6 +12,7 @@ import type { StatsRecord } from '../../control/protocol.ts';
 import { bulkTransfer } from './bulk.ts';
 import { tsharkFields } from './capture.ts';
 import { pair } from './pair.ts';
+import { ping } from './ping.ts';
 import { frame, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
 

@@ -3,10 +3,10 @@
 
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { type Kind, type PairOptions, pair, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { Listener, noise, sendDatagrams } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';

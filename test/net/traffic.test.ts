@@ -3,11 +3,12 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { iperf3, ping } from '../../cli/lab/measure.ts';
+import { iperf3 } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { pair, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { frame, Listener, noise, sendDatagrams, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { assertBalanced, drops, restingStats } from './stats.ts';

@@ -3,11 +3,11 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { ping } from '../../cli/lab/measure.ts';
 import type { Vtep } from '../../cli/lab/vtep.ts';
 import { bulkTransfer } from './bulk.ts';
 import { Capture, tsharkFields } from './capture.ts';
 import { type Kind, pair, UPLINKS } from './pair.ts';
+import { ping } from './ping.ts';
 import { type Datagram, frame, noise, sendDatagrams, sendFrames } from './raw.ts';
 import { lacking } from './requirements.ts';
 import { restingStats } from './stats.ts';
