@@ -22,7 +22,7 @@ import {
   sockaddr,
 } from '../../system/socket.ts';
 import { parseIp } from '../../wire/address.ts';
-import { fold, sum } from '../../wire/checksum.ts';
+import { putChecksum, putSum, sum } from '../../wire/checksum.ts';
 import {
   ICMP_CHECKSUM,
   ICMP_ECHO_ID,
@@ -124,11 +124,8 @@ class EchoSocket {
   send(sequence: number): void {
     this.#request.writeUInt16BE(sequence, ICMP_ECHO_SEQUENCE);
     // Of ICMPv6 the kernel fills it in.
-    this.#request.writeUInt16BE(0, ICMP_CHECKSUM);
-    if (this.#isIpv4) {
-      const checksum = 0xffff ^ fold(sum(this.#request, 0, this.#request.length));
-      this.#request.writeUInt16BE(checksum, ICMP_CHECKSUM);
-    }
+    putSum(this.#request, ICMP_CHECKSUM, 0);
+    if (this.#isIpv4) putChecksum(this.#request, ICMP_CHECKSUM, sum(this.#request, 0, this.#request.length));
     if (libc.send(this.#fd, this.#request, this.#request.length, 0) < 0) this.#note('send');
   }
 
