@@ -14,7 +14,7 @@ import { LEFT, pair, RIGHT, resolved, UPLINKS } from './pair.ts';
 import { ping } from './ping.ts';
 import { frame, Listener, noise, sendDatagrams, sendFrames, udpPacket } from './raw.ts';
 import { lacking } from './requirements.ts';
-import { allDrops, assertBalanced, drops, restingStats, stats } from './stats.ts';
+import { allDrops, arrived, assertBalanced, drops, restingStats, stats } from './stats.ts';
 
 const options = { skip: lacking('tun', 'kernel-vxlan', 'iperf3'), timeout: 180_000 };
 const PORT = 8472;
@@ -250,11 +250,6 @@ async function failingPair(t: TestContext, uplink: string): Promise<{ left: Uvxl
 
 function restarts({ daemon }: UvxlanVtep): number {
   return daemon.output.match(/failed and is started again/g)?.length ?? 0;
-}
-
-/** Packets that the uplinks have received. */
-function arrived(records: readonly StatsRecord[]): number {
-  return records.reduce((sum, { ifname, rx }) => sum + (ifname.startsWith('uplink ') ? rx.in : 0), 0);
 }
 
 function dropped(records: readonly StatsRecord[]): number {

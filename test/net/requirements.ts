@@ -55,7 +55,7 @@ function kernelHasVxlan(): boolean {
 }
 
 function works(command: string, ...args: string[]): boolean {
-  return spawnSync(command, args, { timeout: 5_000 }).status === 0;
+  return spawnSync(command, args, { timeout: 30_000 }).status === 0;
 }
 
 function writable(path: string): boolean {

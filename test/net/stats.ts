@@ -29,6 +29,11 @@ export async function restingStats(host: Host): Promise<StatsRecord[]> {
   return records;
 }
 
+/** Packets that the uplinks have received. */
+export function arrived(records: readonly StatsRecord[]): number {
+  return records.reduce((sum, { ifname, rx }) => sum + (ifname.startsWith('uplink ') ? rx.in : 0), 0);
+}
+
 /** A drop counter's sum over all records. */
 export function drops(records: readonly StatsRecord[], name: DropName): number {
   return records.reduce((sum, { tx, rx }) => sum + (tx.drops[name] ?? 0) + (rx.drops[name] ?? 0), 0);

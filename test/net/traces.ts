@@ -3,6 +3,10 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { namespacePath } from '../../cli/lab/namespace.ts';
 import type { Host } from '../../cli/lab/network.ts';
+import { eventually } from '../../cli/lab/process.ts';
+
+/** Milliseconds. */
+const CPU_SAMPLE = 300;
 
 export interface Traces {
   links: string[];
@@ -39,12 +43,14 @@ export function runtimeFiles(host: Host): string[] {
   }
 }
 
-/** The share of a core that a process has used in so many milliseconds, all its threads together. */
-export async function cpuShare(pid: number, milliseconds: number): Promise<number> {
-  const before = cpuTicks(pid);
-  await new Promise((resolve) => setTimeout(resolve, milliseconds));
-  // Clock ticks are 10 ms on every Linux that Node runs on.
-  return ((cpuTicks(pid) - before) * 10) / milliseconds;
+/** Resolves when a process, all its threads together, takes less than this share of a core. */
+export async function takesLess(pid: number, share: number): Promise<void> {
+  await eventually(`process ${pid} takes less than ${share} of a core`, async () => {
+    const before = cpuTicks(pid);
+    await new Promise((resolve) => setTimeout(resolve, CPU_SAMPLE));
+    // Clock ticks are 10 ms on every Linux that Node runs on.
+    return ((cpuTicks(pid) - before) * 10) / CPU_SAMPLE < share;
+  });
 }
 
 /** utime and stime, fields 14 and 15 of /proc/PID/stat (proc(5)). */
