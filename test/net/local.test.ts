@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type Host, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
-import { kernelVtep, links, tell, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
+import { ask, kernelVtep, links, tell, uvxlan, uvxlanVtep, type Vtep } from '../../cli/lab/vtep.ts';
 import type { FdbRecord } from '../../control/protocol.ts';
 import { UPLINKS } from './pair.ts';
 import { frame, Listener, sendFrames } from './raw.ts';
@@ -87,9 +87,9 @@ test('this host, nowhere, and down', { skip: lacking('tun', 'kernel-vxlan'), tim
       await vtep.fdb(`add ${DYNAMIC} dev vx1 dst 192.0.2.9 dynamic`);
       await vtep.fdb(`add ${STATIC} dev vx1 dst 192.0.2.9 static`);
       host.ip('link set vx1 down');
-      const show = async () =>
-        kind === 'kernel' ? host.bridge('-j fdb show dev vx1') : await vtep.fdb('-j show dev vx1');
-      const left = async () => (JSON.parse(await show()) as FdbRecord[]).map((entry) => entry.mac);
+      const show = (): Promise<FdbRecord[]> | FdbRecord[] =>
+        kind === 'kernel' ? JSON.parse(host.bridge('-j fdb show dev vx1')) : ask(host, 'fdb show', { dev: 'vx1' });
+      const left = async () => (await show()).map((entry) => entry.mac);
       await eventually('it forgets', async () => !(await left()).includes(DYNAMIC!));
       for (const kept of [SECOND, STRANGER, NOWHERE, STATIC]) assert.ok((await left()).includes(kept!), kept);
     });
