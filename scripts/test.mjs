@@ -3,8 +3,7 @@
 //   npm test -- net --test-name-pattern=gateway  only tests of such a name
 //
 // Two phases with one summary. Most files run two at a time, pure tests first: they are quick, and what they find explains what the others
-// would show. Those of ALONE run one at a time: they load the machine, or measure, and beside another test they would see losses and
-// delays that are not the dataplane's.
+// would show. Those of ALONE run one at a time: beside another test they would see losses that are not the dataplane's, or cause them.
 
 import { Readable } from 'node:stream';
 import { run } from 'node:test';
@@ -13,8 +12,8 @@ import { root, typescript } from './sources.mjs';
 
 /** Rooms whose tests need no network, no root and no time. */
 const PURE = ['wire', 'fdb', 'packets', 'dataplane'];
-/** Files of test/net that flood, count what passes in a time, or time how long nothing passes; all others wait for what they expect. */
-const ALONE = 'bench counters devices harness host-changes lifecycle offload order soak traffic'.split(' ');
+/** Files of test/net that flood, or ask for a rate; all others wait for what they expect, however long it takes. */
+const ALONE = ['counters', 'lifecycle', 'order', 'traffic'];
 /** A file that hangs is ended, by a signal on which it still cleans up. */
 const TIMEOUT = 600_000;
 const PATTERN = '--test-name-pattern=';

@@ -1,7 +1,8 @@
 // A bulk transfer whose every byte is checked, as two processes:
 //   node bulk.js receive            prints "listening PORT", then one JSON line: bytes received and their SHA-256
 //   node bulk.js send ADDRESS PORT BYTES    prints one JSON line: bytes sent, their SHA-256, seconds until all was received
-// Or as functions, on a socket of the caller's. The bytes are an AES-CTR key stream: no two packets are alike, so a lost, doubled or misplaced one shows in the sum.
+// Or as functions, on sockets of the caller's. The bytes are an AES-CTR key stream: no two packets are alike, so a lost, doubled or misplaced
+// one shows in the sum.
 
 import { createCipheriv, createHash } from 'node:crypto';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';

@@ -85,7 +85,7 @@ export function uvxlan(
   return host.run([...program, ...words(args)], options);
 }
 
-/** Asks the daemon in the host over its control socket. uvxlan() starts a process, which takes a hundred times as long. */
+/** Asks the daemon in the host over its control socket. uvxlan() starts a process for it, which takes far longer. */
 export function ask<T>(host: Host, command: string, args: object = {}): Promise<T> {
   return askDaemon(command, args, socketPath(namespacePath(host.namespace)));
 }

@@ -2,6 +2,7 @@
 // interval or twice the longest round trip so far (iputils, ping_common.h: schedule_exit), which a busy machine makes a loss of.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import type * as lab from '../../cli/lab/measure.ts';
 import type { Host } from '../../cli/lab/network.ts';
 import * as libc from '../../system/libc.ts';
 import {
@@ -44,24 +45,16 @@ const IPV6_DONTFRAG = 62;
 const SILENCE = 1_000;
 const PATIENCE = 3_000;
 const ROOM = 8 << 20;
+/** Sequence numbers. */
+const MOST = 0xffff;
 
-export interface PingOptions {
-  count?: number;
-  /** Seconds between requests; default 0.02. */
-  interval?: number;
-  /** Bytes of ICMP payload; default 56. */
-  size?: number;
-  /** Forbid fragmentation. */
-  dontFragment?: boolean;
+/** As for the lab's; `interval` is 0.02 seconds by default. */
+export interface PingOptions extends Omit<lab.PingOptions, 'flood'> {
+  /** Ends the sending, instead of `count`. */
+  until?: AbortSignal;
 }
 
-export interface PingResult {
-  sent: number;
-  received: number;
-  /** Answers that came more than once. */
-  duplicates: number;
-  /** Lost requests, 0 to 1. */
-  loss: number;
+export interface PingResult extends Omit<lab.PingResult, 'rtt'> {
   /** What the host said of requests that it did not send, or heard of others. */
   errors: string[];
 }
@@ -70,23 +63,24 @@ let pings = 0;
 
 /** Total loss is a result and not an error: the caller asserts. An answer that is not what was sent is one. */
 export async function ping(from: Host, address: string, options: PingOptions = {}): Promise<PingResult> {
-  const { count = 3, interval = 0.02, size = 56, dontFragment = false } = options;
+  const { until, count = until ? MOST : 3, interval = 0.02, size = 56, dontFragment = false } = options;
   const socket = new EchoSocket(from, address, size, dontFragment);
   try {
-    for (let sequence = 1; sequence <= count; sequence++) {
-      socket.send(sequence);
-      if (sequence < count) await sleep(interval * 1000);
+    let sent = 0;
+    while (sent < count && !until?.aborted) {
+      if (sent > 0) await sleep(interval * 1000);
+      socket.send(++sent);
       socket.receive();
     }
     const last = Date.now();
     const patience = () => (socket.answered.size > 0 ? PATIENCE : SILENCE);
-    while (socket.answered.size + socket.errors.length < count && Date.now() - last < patience()) {
+    while (socket.answered.size + socket.errors.length < sent && Date.now() - last < patience()) {
       await sleep(2);
       socket.receive();
     }
     const received = socket.answered.size;
     const { duplicates, errors } = socket;
-    return { sent: count, received, duplicates, loss: (count - received) / count, errors };
+    return { sent, received, duplicates, loss: (sent - received) / sent, errors };
   } finally {
     socket.close();
   }
