@@ -1,12 +1,14 @@
 /**
  * What passes in a while, by flow and by VTEP: packets are recorded as for a capture and added up here, so that nothing is counted per flow
  * while nobody looks. What is sent is taken on the inner side, where it is known which next hop each frame went to; what arrives
- * on the outer side, where the sending VTEP stands in the packet.
+ * on the outer side, where the sending VTEP stands in the packet. What was dropped has not passed.
  */
 import {
   allocateRing,
   RECORD_COPIES,
   RECORD_DEVICE,
+  RECORD_DROP,
+  RECORD_DROPPED,
   RECORD_FLAGS,
   RECORD_GSO,
   RECORD_GSO_SIZE,
@@ -163,7 +165,7 @@ export class TrafficSampler {
 
   #takeSent(words: Int32Array, record: number, frame: Uint8Array): void {
     const dev = this.#names.device(words[record + RECORD_DEVICE]);
-    if (dev === undefined) return;
+    if (dev === undefined || (words[record + RECORD_DROP] > 0 && words[record + RECORD_COPIES] === 0)) return;
     const bytes = words[record + RECORD_LENGTH];
     const nextHop = words[record + RECORD_NEXT_HOP];
     const isFlooded = words[record + RECORD_COPIES] > 1;
@@ -175,8 +177,12 @@ export class TrafficSampler {
     const outer = outerOf(words, record, packet, true);
     const dev = outer && this.#names.deviceOf(words[record + RECORD_UPLINK], outer.vni);
     if (!outer || dev === undefined) return;
-    const { address, length, bytes } = outer;
-    this.#add(dev, 'rx', address, flowOf(packet, length, packet.length - length), packetsOf(words, record), bytes);
+    const { address, length, packets, bytes } = outer;
+    // Of a run some packets may have been dropped, and the others not.
+    const passed = Math.max(0, 1 - words[record + RECORD_DROPPED] / packets);
+    if (passed === 0) return;
+    const flow = flowOf(packet, length, packet.length - length);
+    this.#add(dev, 'rx', address, flow, Math.round(packetsOf(words, record) * passed), Math.round(bytes * passed));
   }
 
   #add(dev: string, direction: 'tx' | 'rx', peer: string, flow: Flow, packets: number, bytes: number): void {

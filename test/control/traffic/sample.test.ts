@@ -44,3 +44,23 @@ test('what passes while one looks is added up by flow and VTEP, on one side each
   assert.deepEqual(totals, [{ dev: 'vx0', tx: sent, rx: received }]);
   assert.deepEqual(peers, [{ dev: 'vx0', dst: source, tx: { packets: 0, bytes: 0, seen: 0 }, rx: received }]);
 });
+
+test('what was dropped has not passed; of a run or a flood what was not', () => {
+  const sampler = new TrafficSampler(1, 1, undefined, NAMES);
+  const record = recorder(sampler.specs[0]);
+  const time = () => performance.timeOrigin + performance.now();
+  sampler.begin();
+  record(FRAME, 0, { device: 0, drop: 'tx_no_remote', time: time() });
+  record(FRAME, 0, { device: 0, drop: 'tx_unresolved', copies: 1, time: time() }); // it went to another VTEP
+  record(outerFrame(vxlan(7, FRAME), PORT), RECEIVED, { drop: 'rx_unknown_vtep', time: time() });
+  const run = outerFrame(Buffer.concat([1, 2, 3, 4].map(() => vxlan(7, FRAME))), PORT);
+  record(run, RECEIVED, { gsoSize: 8 + FRAME.length, drop: 'rx_invalid_source_mac', time: time() });
+  record(run, RECEIVED, { gsoSize: 8 + FRAME.length, drop: 'rx_unknown_vtep', dropped: 4, time: time() });
+  sampler.end();
+  sampler.drain();
+  const { totals, seen } = sampler.result(10);
+  assert.equal(seen, 2);
+  assert.deepEqual(totals, [
+    { dev: 'vx0', tx: { packets: 1, bytes: 100, seen: 1 }, rx: { packets: 3, bytes: 300, seen: 1 } },
+  ]);
+});
