@@ -43,7 +43,7 @@ const HEADERS = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
 };
-const COOKIE = 'uvxlan_token';
+const COOKIE = 'uvxlan_token_';
 
 /** 'ADDRESS:PORT', '[ADDRESS]:PORT' of IPv6. Throws a RangeError that says what is wrong. */
 export function parseListen(text: string): { address: string; port: number } {
@@ -144,7 +144,10 @@ class Site {
     const token = url.searchParams.get('token');
     if (token !== null && this.#secret !== undefined) {
       // From now on the token travels in a cookie, and not in what is copied or logged.
-      response.setHeader('set-cookie', `${COOKIE}=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`);
+      response.setHeader(
+        'set-cookie',
+        `${cookieOf(request)}=${encodeURIComponent(token)}; HttpOnly; SameSite=Strict; Path=/`,
+      );
       response.writeHead(303, { location: url.pathname }).end();
       return;
     }
@@ -244,13 +247,18 @@ class Site {
 
   #isAllowed(request: IncomingMessage, url: URL): boolean {
     if (this.#secret === undefined) return true;
-    const cookie = request.headers.cookie?.match(new RegExp(`(?:^|; )${COOKIE}=([^;]*)`))?.[1];
+    const cookie = request.headers.cookie?.match(new RegExp(`(?:^|; )${cookieOf(request)}=([^;]*)`))?.[1];
     const given =
       url.searchParams.get('token') ??
       (cookie && decoded(cookie)) ??
       request.headers.authorization?.replace(/^Bearer /, '');
     return given !== undefined && isSame(given, this.#secret);
   }
+}
+
+/** Cookies are of a host, whatever the port: that of another daemon there, or at the other end of another forwarded port, has another name. */
+function cookieOf({ headers }: IncomingMessage): string {
+  return COOKIE + (headers.host?.match(/:(\d+)$/)?.[1] ?? '80');
 }
 
 /** In a time that does not tell where they differ. */

@@ -153,12 +153,17 @@ test('asks for a token on other addresses than loopback', async (t) => {
   assert.match(url, /\?token=right$/);
   assert.equal((await fetch(at)).status, 401);
   assert.equal((await fetch(`${at}api/drops?token=wrong`)).status, 401);
-  assert.equal((await fetch(at, { headers: { cookie: 'uvxlan_token=wrong' } })).status, 401);
+  const { port } = new URL(url);
+  for (const wrong of [`uvxlan_token_${port}=wrong`, 'uvxlan_token_1=right']) {
+    assert.equal((await fetch(at, { headers: { cookie: wrong } })).status, 401, wrong);
+  }
   const first = await fetch(`${at}?token=right`, { redirect: 'manual' });
   assert.equal(first.status, 303);
   const cookie = first.headers.get('set-cookie')!;
-  assert.match(cookie, /^uvxlan_token=right; HttpOnly; SameSite=Strict/);
-  assert.equal((await fetch(`${at}api/drops`, { headers: { cookie: cookie.split(';')[0] } })).status, 200);
+  assert.match(cookie, new RegExp(`^uvxlan_token_${port}=right; HttpOnly; SameSite=Strict`));
+  // Beside that of a daemon at another port.
+  const both = `uvxlan_token_1=other; ${cookie.split(';')[0]}`;
+  assert.equal((await fetch(`${at}api/drops`, { headers: { cookie: both } })).status, 200);
   assert.equal((await fetch(`${at}api/drops`, { headers: { authorization: 'Bearer right' } })).status, 200);
 });
 
