@@ -6,6 +6,7 @@ import { type Capabilities, overlayOffloads, probeCapabilities } from '../../sys
 import { SystemError } from '../../system/libc.ts';
 import { closeTap, createTap } from '../../system/tun.ts';
 import { VNET_PLAIN } from '../../system/vnet.ts';
+import { offloadObstacle } from '../offload/probe.ts';
 import { steering } from '../steering.ts';
 import { Findings } from './finding.ts';
 
@@ -109,7 +110,24 @@ function lookAtTaps(findings: Findings): Capabilities | undefined {
       'Linux 4.16 and CAP_BPF',
     );
   }
+  lookAtOffload(findings, capabilities);
   return capabilities;
+}
+
+function lookAtOffload(findings: Findings, { tcx }: Capabilities): void {
+  const obstacle = tcx ? offloadObstacle() : 'it needs TCX links, of Linux 6.6 and CAP_BPF';
+  if (obstacle === undefined) {
+    findings.ok(
+      'offload',
+      'the kernel can carry known flows of the redirect uplink: offload auto, to send with noudpcsum',
+    );
+  } else {
+    findings.warn(
+      'offload',
+      `the kernel cannot carry known flows, so that offload auto leaves all to the workers: ${obstacle}`,
+      'docs/offload.md says what it needs',
+    );
+  }
 }
 
 function lookAtRaw(findings: Findings): void {
