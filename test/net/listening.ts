@@ -12,6 +12,6 @@ const LISTEN = (port: number) =>
 export async function listening(host: Host, port: number): Promise<Server> {
   const [command, ...args] = host.inside([process.execPath, '-e', LISTEN(port)]);
   const child = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-  const [, server] = (await once(child, 'message', { signal: AbortSignal.timeout(10_000) })) as [unknown, Server];
+  const [, server] = (await once(child, 'message', { signal: AbortSignal.timeout(30_000) })) as [unknown, Server];
   return server;
 }
