@@ -1,5 +1,6 @@
 /** The last changes of FDB entries, also of entries that are gone: who moved this MAC, when, from where. Bounded; the oldest are forgotten. */
-import type { FdbChange, FdbRecord } from '../fdb/writer.ts';
+import type { FdbRecord } from '../fdb/records.ts';
+import type { FdbChange } from '../fdb/writer.ts';
 
 export interface FdbHistoryChange {
   /** Milliseconds since 1970. */

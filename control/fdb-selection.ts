@@ -1,5 +1,5 @@
 /** Which FDB entries `fdb show` prints and `fdb flush` removes, in bridge's words. */
-import type { FdbRecord } from '../fdb/writer.ts';
+import type { FdbRecord } from '../fdb/records.ts';
 import { CommandError } from './protocol.ts';
 
 /** What is absent selects all. Each remote of a MAC is selected by itself. */

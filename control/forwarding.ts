@@ -224,7 +224,7 @@ export class Forwarding {
 
   /** The device's VTEPs, with the number of MACs behind each. */
   macsBehind({ index, name }: VxlanDevice): PeerRecord[] {
-    return Array.from(this.#writer.countRemotes(index), ([dst, macs]) => ({ ifname: name, dst, macs }));
+    return Array.from(this.#writer.records.countRemotes(index), ([dst, macs]) => ({ ifname: name, dst, macs }));
   }
 
   /** Throws FdbError, and CommandError for a NIC that the entry cannot leave through. */
@@ -307,7 +307,7 @@ export class Forwarding {
   /** What a frame of at least 14 bytes meets in the multicast database or the FDB, and the ways to its next hops. */
   find(device: VxlanDevice, frame: Uint8Array): Found {
     const group = this.#findGroup(device.index, frame);
-    const entry = group ? undefined : this.#writer.lookup(device.index, macHigh(frame, 0), macLow(frame, 0));
+    const entry = group ? undefined : this.#writer.records.lookup(device.index, macHigh(frame, 0), macLow(frame, 0));
     const reasons = this.#resolver.reasons();
     const hops = ((group ?? entry)?.nextHops ?? []).flatMap((index) => {
       const hop = this.#nextHops.get(index);
@@ -334,7 +334,7 @@ export class Forwarding {
     const hop = this.#nextHops.get(nextHop);
     if (!hop) return `next hop ${nextHop}, which is gone`;
     const group = this.#findGroup(device, frame);
-    const found = this.#writer.lookup(device, macHigh(frame, 0), macLow(frame, 0));
+    const found = this.#writer.records.lookup(device, macHigh(frame, 0), macLow(frame, 0));
     const entry = group
       ? ` (MDB: ${group.text})`
       : found

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Nexthop, NexthopRecord } from '../fdb/groups.ts';
 import type { MdbRecord, MdbSelection } from '../fdb/mdb.ts';
-import type { FdbRecord } from '../fdb/writer.ts';
+import type { FdbRecord } from '../fdb/records.ts';
 import { familyOf } from '../wire/address.ts';
 import type { CaptureRequest, Sink } from './capture/capture.ts';
 import type { DaemonEvent, EventGroup, EventListener } from './events.ts';

@@ -4,7 +4,7 @@
  *
  * Times are milliseconds of CLOCK_MONOTONIC; the table keeps them in whole seconds.
  */
-import { familyOf, formatIp, formatMac, macBytes, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
+import { familyOf, formatIp, macHigh, macLow, parseIp, parseMac } from '../wire/address.ts';
 import { answer, FdbError } from './error.ts';
 import { NexthopGroups } from './groups.ts';
 import { Lists } from './lists.ts';
@@ -18,33 +18,19 @@ import {
   type Template,
   type VIA_HOST,
 } from './nexthops.ts';
+import { type FdbDevice, type FdbRecord, FdbRecords, seconds } from './records.ts';
 import {
   ADDED_BY_USER,
   type FdbFlag,
   type FdbState,
   flagBits,
-  flagNames,
   isDynamic,
   LEARNED,
   NTF_EXT_LEARNED,
   NUD_FIXED,
   STATE_BITS,
-  stateText,
 } from './state.ts';
 import { DEFAULT_LIMIT, FdbTable } from './table.ts';
-
-/** A VXLAN device, as far as its entries depend on it. */
-export interface FdbDevice {
-  /** 0..255, the key of its entries. */
-  readonly index: number;
-  readonly name: string;
-  readonly vni: number;
-  /** Destination port of entries that name none. */
-  readonly port: number;
-  readonly family: 4 | 6;
-  /** Entries that it takes (`maxaddress`); 0: as many as the table. */
-  readonly limit?: number;
-}
 
 /** An entry as asked for. What is absent or null is the device's own. */
 export interface FdbEntry {
@@ -62,23 +48,6 @@ export interface FdbEntry {
   readonly flags?: readonly FdbFlag[] | undefined;
 }
 
-/** An entry as `bridge -j fdb show` prints it; absent: the device's own port, VNI and any NIC. */
-export interface FdbRecord {
-  mac: string;
-  ifname: string;
-  dst?: string;
-  /** Nexthop group in the place of dst. */
-  nhid?: number;
-  port?: number;
-  vni?: number;
-  viaIf?: string;
-  /** Seconds since it was last sent to, and since it changed or its MAC was heard: only where they were asked for. */
-  used?: number;
-  updated?: number;
-  flags: string[];
-  state: 'permanent' | 'static' | '';
-}
-
 /** What has happened to an entry, or to one remote of it. */
 export type FdbChange = 'added' | 'changed' | 'deleted' | 'learned' | 'moved' | 'aged';
 
@@ -87,19 +56,6 @@ export interface FdbListener {
   readonly onChange: (change: FdbChange, record: FdbRecord, from: string | undefined, device: number) => void;
   /** A MAC, two big-endian parts, at the VTEP `ip` is not learned, for want of room. */
   readonly onRefused?: (ifname: string, high: number, low: number, ip: string, reason: string) => void;
-}
-
-/** What a look-up finds. */
-export interface FdbAnswer {
-  /** Of the entry; all zeros for the default one. */
-  readonly mac: string;
-  readonly isOwn: boolean;
-  readonly state: FdbState;
-  readonly isLearned: boolean;
-  /** When the entry last changed, in seconds of CLOCK_MONOTONIC. */
-  readonly updated: number;
-  /** Indices, in the order of the copies. */
-  readonly nextHops: readonly number[];
 }
 
 export interface FdbOptions {
@@ -125,6 +81,7 @@ export class FdbWriter {
   readonly nextHops: NextHops;
   readonly lists: Lists;
   readonly groups: NexthopGroups;
+  readonly records: FdbRecords;
   readonly #devices: (FdbDevice | undefined)[] = [];
   readonly #sizes = new Int32Array(256);
   readonly #refused = new Float64Array(256);
@@ -146,6 +103,7 @@ export class FdbWriter {
         for (const cell of this.#cellsOf(list)) this.#remove(cell, performance.now());
       },
     });
+    this.records = new FdbRecords(this, (index) => this.#device(index));
   }
 
   addDevice(device: FdbDevice): void {
@@ -179,16 +137,8 @@ export class FdbWriter {
   catchUp(device: number): void {
     const { table } = this;
     for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
-      if (table.device(cell) === device) this.#catchUp(cell);
+      if (table.device(cell) === device) this.records.catchUp(cell);
     }
-  }
-
-  #catchUp(cell: number): void {
-    const { table } = this;
-    if (!table.mirror) return;
-    const { used, heard } = table.mirror.stamps(table.device(cell), table.macHigh(cell), table.macLow(cell));
-    if (seconds(used) > table.used(cell)) table.setUsed(cell, seconds(used));
-    if (seconds(heard) > table.updated(cell)) table.setUpdated(cell, seconds(heard));
   }
 
   /** Entries (MACs) of a device. */
@@ -247,7 +197,7 @@ export class FdbWriter {
       if (limit === 0) continue;
       let left = table.updated(cell) + limit - seconds(now);
       if (left <= 0) {
-        this.#catchUp(cell);
+        this.records.catchUp(cell);
         left = table.updated(cell) + limit - seconds(now);
       }
       if (left <= 0) this.#remove(cell, now, 'aged');
@@ -277,7 +227,7 @@ export class FdbWriter {
     this.#refuseGroup(cell, to);
     if (typeof to === 'number') throw new FdbError('EOPNOTSUPP', 'Error: Cannot append to a nexthop fdb.');
     this.#setState(cell, bits, now);
-    if (!hasMany(high, low) || this.#groupOf(cell) !== undefined) return;
+    if (!hasMany(high, low) || this.records.groupOf(cell) !== undefined) return;
     const list = this.table.destination(cell) >> 1;
     if (this.#member(list, to) > 0) return;
     const grown = this.#holding(to, now, (index) => this.lists.append(list, index, now));
@@ -301,7 +251,7 @@ export class FdbWriter {
     this.#setState(cell, bits, now);
     if (hasMany(high, low)) throw new FdbError('EOPNOTSUPP', 'Error: Cannot replace non-unicast fdb entries.');
     const old = this.table.destination(cell) >> 1;
-    const group = this.#groupOf(cell);
+    const group = this.records.groupOf(cell);
     if (typeof to === 'number') {
       if (to === group) return;
       this.table.setDestination(cell, (this.groups.acquire(this.#device(device), to, now) << 1) | 1);
@@ -337,64 +287,23 @@ export class FdbWriter {
     const { high, low } = macOf(mac);
     const cell = this.table.find(device, high, low);
     if (cell < 0) throw new FdbError('ENOENT', 'Error: Fdb entry not found.');
-    return this.#records(cell, now);
+    return this.records.of(cell, now);
   }
 
   /** Removes the remotes of a device that are selected, and MACs that have none left. */
   flush(device: number, now: number, selects: (record: FdbRecord) => boolean = () => true): void {
     for (let cell = this.table.next(0); cell >= 0; cell = this.table.next(cell)) {
       if (this.table.device(cell) !== device) continue;
-      if (this.#records(cell).every(selects)) this.#remove(cell, now);
-      else for (const hop of this.#hops(cell)) if (selects(this.#record(cell, hop))) this.#removeRemote(cell, hop, now);
+      if (this.records.of(cell).every(selects)) this.#remove(cell, now);
+      else
+        for (const hop of this.records.hops(cell))
+          if (selects(this.records.ofRemote(cell, hop))) this.#removeRemote(cell, hop, now);
     }
   }
 
-  /** The entries of a device, or of all, one record a remote; with ages when `now` is given. */
+  /** See FdbRecords.show(). */
   show(device?: number, now?: number): FdbRecord[] {
-    const { table } = this;
-    const records: FdbRecord[] = [];
-    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
-      if (device !== undefined && table.device(cell) !== device) continue;
-      records.push(...this.#records(cell, now));
-    }
-    return records;
-  }
-
-  /** How many MACs of a device have each VTEP as a remote, by address; groups are left out. */
-  countRemotes(device: number): Map<string, number> {
-    const { table } = this;
-    const destinations = new Map<number, number>();
-    const cells = new Map<number, number>();
-    for (let cell = table.next(0); cell >= 0; cell = table.next(cell)) {
-      if (table.device(cell) !== device) continue;
-      const destination = table.destination(cell);
-      destinations.set(destination, (destinations.get(destination) ?? 0) + 1);
-      cells.set(destination, cell);
-    }
-    const counts = new Map<string, number>();
-    for (const [destination, count] of destinations) {
-      const cell = cells.get(destination)!;
-      if (this.#groupOf(cell) !== undefined) continue;
-      for (const { ip } of this.#hops(cell)) counts.set(ip, (counts.get(ip) ?? 0) + count);
-    }
-    return counts;
-  }
-
-  /** What a frame to a MAC meets, as the workers look it up: the MAC's own entry, else the default one; undefined without either. */
-  lookup(device: number, high: number, low: number): FdbAnswer | undefined {
-    const { table } = this;
-    const own = table.find(device, high, low);
-    const cell = own >= 0 ? own : table.find(device, 0, 0);
-    if (cell < 0) return undefined;
-    const destination = table.destination(cell);
-    return {
-      mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
-      isOwn: own >= 0,
-      state: isDynamic(table.state(cell)) ? 'dynamic' : stateText(table.state(cell)) || 'dynamic',
-      isLearned: table.state(cell) === LEARNED,
-      updated: table.updated(cell),
-      nextHops: destination & 1 ? this.lists.members(destination >> 1) : [destination >> 1],
-    };
+    return this.records.show(device, now);
   }
 
   /** See NextHops.publish(). */
@@ -407,54 +316,15 @@ export class FdbWriter {
     this.nextHops.withhold(index);
   }
 
-  /** Where the entry's frames go. */
-  #hops(cell: number): NextHopKey[] {
-    const destination = this.table.destination(cell);
-    const members = destination & 1 ? this.lists.members(destination >> 1) : [destination >> 1];
-    return members.map((member) => this.nextHops.key(member));
-  }
-
-  /** One record a remote, or one for a group; with ages when `now` is given. */
-  #records(cell: number, now?: number): FdbRecord[] {
-    if (now !== undefined) this.#catchUp(cell);
-    const nhid = this.#groupOf(cell);
-    if (nhid !== undefined) return [this.#record(cell, nhid, now)];
-    return this.#hops(cell).map((hop) => this.#record(cell, hop, now));
-  }
-
-  #record(cell: number, to: NextHopKey | number, now?: number): FdbRecord {
-    const { table } = this;
-    const { name, port, vni } = this.#device(table.device(cell));
-    // The keys in the order in which bridge prints them.
-    const record: Partial<FdbRecord> = {
-      mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
-      ifname: name,
-    };
-    if (typeof to === 'number') record.nhid = to;
-    else {
-      record.dst = to.ip;
-      if (to.port !== port) record.port = to.port;
-      if (to.vni !== vni) record.vni = to.vni;
-      if (to.via !== '') record.viaIf = to.via;
-    }
-    if (now !== undefined) {
-      record.used = seconds(now) - table.used(cell);
-      record.updated = seconds(now) - table.updated(cell);
-    }
-    record.flags = ['self', ...flagNames(table.state(cell))];
-    record.state = stateText(table.state(cell));
-    return record as FdbRecord;
-  }
-
   /** Tells of all remotes of an entry. */
   #tell(change: FdbChange, cell: number, from?: string): void {
     if (!this.#listener) return;
     const device = this.table.device(cell);
-    for (const record of this.#records(cell)) this.#listener.onChange(change, record, from, device);
+    for (const record of this.records.of(cell)) this.#listener.onChange(change, record, from, device);
   }
 
   #tellOf(change: FdbChange, cell: number, hop: NextHopKey): void {
-    this.#listener?.onChange(change, this.#record(cell, hop), undefined, this.table.device(cell));
+    this.#listener?.onChange(change, this.records.ofRemote(cell, hop), undefined, this.table.device(cell));
   }
 
   /** What has no room for another MAC that is learned at a next hop, if anything. */
@@ -492,7 +362,7 @@ export class FdbWriter {
     this.#tell(change, cell);
     const destination = this.table.destination(cell);
     this.#sizes[this.table.device(cell)]--;
-    const isGroup = this.#groupOf(cell) !== undefined;
+    const isGroup = this.records.groupOf(cell) !== undefined;
     this.table.remove(cell);
     if (isGroup) {
       this.groups.release(destination >> 1, now);
@@ -515,7 +385,7 @@ export class FdbWriter {
     }
     const list = destination >> 1;
     const member = this.#member(list, hop);
-    if (member === 0 || this.#groupOf(cell) !== undefined) return;
+    if (member === 0 || this.records.groupOf(cell) !== undefined) return;
     if (this.lists.count(list) === 1) {
       this.#remove(cell, now);
       return;
@@ -525,14 +395,8 @@ export class FdbWriter {
     this.nextHops.release(member, now);
   }
 
-  /** The nexthop group of an entry that has one. */
-  #groupOf(cell: number): number | undefined {
-    const destination = this.table.destination(cell);
-    return (destination & 1) === 0 ? undefined : this.groups.idOf(destination >> 1);
-  }
-
   #refuseGroup(cell: number, to: NextHopKey | number): void {
-    if (typeof to !== 'number' || this.#groupOf(cell) !== undefined) return;
+    if (typeof to !== 'number' || this.records.groupOf(cell) !== undefined) return;
     throw new FdbError('EOPNOTSUPP', 'Error: Cannot replace an existing non nexthop fdb with a nexthop.');
   }
 
@@ -617,8 +481,4 @@ function macOf(text: string): { high: number; low: number } {
   const mac = parseMac(text);
   if (mac === undefined) throw answer('EINVAL');
   return { high: macHigh(mac, 0), low: macLow(mac, 0) };
-}
-
-function seconds(now: number): number {
-  return Math.floor(now / 1000);
 }

@@ -1,7 +1,7 @@
 /** What becomes of a frame that is sent on a device: lookups in order, packets, origins of their fields, and the verdict. */
 import { DROPS } from '../../dataplane/drops.ts';
 import type { DryRun } from '../../dataplane/dry-run.ts';
-import type { FdbAnswer } from '../../fdb/writer.ts';
+import type { FdbAnswer } from '../../fdb/records.ts';
 import { formatMac } from '../../wire/address.ts';
 import type { VxlanDevice } from '../device.ts';
 import type { Path } from '../path.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { changeText, FdbHistories } from '../../control/fdb-history.ts';
-import type { FdbRecord } from '../../fdb/writer.ts';
+import type { FdbRecord } from '../../fdb/records.ts';
 
 const record = (mac: string, dst: string): FdbRecord => ({ mac, ifname: 'v4', dst, flags: ['self'], state: '' });
 const M = '02:00:00:00:00:01';

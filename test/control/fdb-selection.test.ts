@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type FdbSelection, matcher, selectionOf } from '../../control/fdb-selection.ts';
 import { FDB_FIELDS } from '../../control/fields.ts';
-import type { FdbRecord } from '../../fdb/writer.ts';
+import type { FdbRecord } from '../../fdb/records.ts';
 
 const RECORD: FdbRecord = { mac: '02:00:00:00:00:01', ifname: 'v1', dst: '192.0.2.1', flags: ['self'], state: '' };
 const RECORDS: FdbRecord[] = [

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type FdbRecord, FdbWriter } from '../../fdb/writer.ts';
+import type { FdbRecord } from '../../fdb/records.ts';
+import { FdbWriter } from '../../fdb/writer.ts';
 
 const DEVICE = { index: 1, name: 'vx1', vni: 7, port: 8472, family: 4 } as const;
 const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02'];

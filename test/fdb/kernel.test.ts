@@ -6,7 +6,8 @@ import test, { type TestContext } from 'node:test';
 import fc from 'fast-check';
 import { addNamespace, removeNamespaces } from '../../cli/lab/namespace.ts';
 import { FdbError } from '../../fdb/error.ts';
-import { type FdbEntry, type FdbRecord, FdbWriter } from '../../fdb/writer.ts';
+import type { FdbRecord } from '../../fdb/records.ts';
+import { type FdbEntry, FdbWriter } from '../../fdb/writer.ts';
 import { lacking } from '../net/requirements.ts';
 
 const OPTIONS = { skip: lacking('kernel-vxlan'), timeout: 180_000 };

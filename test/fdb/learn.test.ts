@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type FdbChange, type FdbOptions, type FdbRecord, FdbWriter } from '../../fdb/writer.ts';
+import type { FdbRecord } from '../../fdb/records.ts';
+import { type FdbChange, type FdbOptions, FdbWriter } from '../../fdb/writer.ts';
 
 const DEVICE = { index: 1, name: 'vx1', vni: 7, port: 8472, family: 4 } as const;
 const HIGH = 0x0200;

@@ -60,11 +60,11 @@ test('MACs are counted by the VTEPs behind which they are', () => {
   writer.add(1, { mac: '02:00:00:00:00:02', dst: '192.0.2.1' }, 0);
   writer.append(1, { mac: ZERO, dst: '192.0.2.1' }, 0);
   writer.append(1, { mac: ZERO, dst: '192.0.2.2' }, 0);
-  assert.deepEqual([...writer.countRemotes(1)].sort(), [
+  assert.deepEqual([...writer.records.countRemotes(1)].sort(), [
     ['192.0.2.1', 3],
     ['192.0.2.2', 1],
   ]);
-  assert.equal(writer.countRemotes(0).size, 0);
+  assert.equal(writer.records.countRemotes(0).size, 0);
 });
 
 test('workers find a next hop for a unicast MAC, a list for the default entry and for multicast', () => {
