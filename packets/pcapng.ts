@@ -1,6 +1,6 @@
 /**
  * Writes pcapng: the blocks of a capture with two interfaces or more, comments on packets, and statistics at its end.
- * draft-ietf-opsawg-pcapng. Little-endian, times in microseconds. Every function returns one whole block.
+ * draft-ietf-opsawg-pcapng. Little-endian, as the hosts that this runs on, times in microseconds. Every function returns one whole block.
  *
  *      0            4              8                 length - 4
  *      +------------+--------------+------ ... ------+--------------+
@@ -73,16 +73,61 @@ export function interfaceDescription(
 }
 
 export function enhancedPacket(packet: CapturedPacket): Buffer {
-  const { bytes, direction, comments = [], lost = 0 } = packet;
-  const body = Buffer.alloc(20);
-  body.writeUInt32LE(packet.interface, 0);
-  writeTime(body, 4, packet.time);
-  body.writeUInt32LE(bytes.length, 12);
-  body.writeUInt32LE(packet.length, 16);
+  const { bytes, time, length } = packet;
+  const options = packetOptions(packet);
+  const block = Buffer.alloc(enhancedPacketLength(bytes.length, options));
+  const words = new Int32Array(block.buffer, block.byteOffset);
+  block.set(bytes, putEnhancedPacket(words, block, 0, packet.interface, time, bytes.length, length, options));
+  return block;
+}
+
+/** The options of an enhanced packet, with their end; none when there is nothing to say. */
+export function packetOptions({
+  comments = [],
+  direction,
+  lost = 0,
+}: Pick<CapturedPacket, 'comments' | 'direction' | 'lost'>): Buffer {
   const options = comments.map((comment) => text(OPT_COMMENT, comment));
   if (direction !== undefined) options.push(number32(EPB_FLAGS, direction));
   if (lost > 0) options.push(number64(EPB_DROPCOUNT, lost));
-  return block(ENHANCED_PACKET, [body, padded(bytes), ...options]);
+  if (options.length > 0) options.push(Buffer.alloc(4)); // OPT_END
+  return Buffer.concat(options);
+}
+
+/** Bytes of a block with `captured` bytes of a packet. */
+export function enhancedPacketLength(captured: number, options: Uint8Array): number {
+  return 32 + ((captured + 3) & ~3) + options.length;
+}
+
+/**
+ * Writes a block at `at`, a multiple of 4, all of it but the packet's `captured` bytes: returns where they belong. For those who write many:
+ * other than enhancedPacket() it makes no buffers. `words`, `bytes`: of the same memory. `time`, `length`: as in CapturedPacket.
+ */
+export function putEnhancedPacket(
+  words: Int32Array,
+  bytes: Uint8Array,
+  at: number,
+  index: number,
+  time: number,
+  captured: number,
+  length: number,
+  options: Uint8Array,
+): number {
+  const size = enhancedPacketLength(captured, options);
+  const microseconds = Math.round(time * 1000);
+  const word = at >> 2;
+  const end = at + size - 4;
+  words[(end - options.length - 1) >> 2] = 0; // what pads the packet
+  words[word] = ENHANCED_PACKET;
+  words[word + 1] = size;
+  words[word + 2] = index;
+  words[word + 3] = Math.floor(microseconds / 2 ** 32);
+  words[word + 4] = microseconds % 2 ** 32;
+  words[word + 5] = captured;
+  words[word + 6] = length;
+  words[end >> 2] = size;
+  bytes.set(options, end - options.length);
+  return at + 28;
 }
 
 /** `received`: by the interface. `lost`: of these, by the capture. `delivered`: written. */

@@ -1,6 +1,5 @@
 /** Writes the blocks of a capture to standard output, a file, or a ring of files, each of which begins with what a reader needs. */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { ByteQueue } from '../../packets/byte-queue.ts';
 import {
   ENHANCED_PACKET,
   INTERFACE_DESCRIPTION,
@@ -42,41 +41,51 @@ export class CaptureWriter {
   }
 
   async take(chunks: AsyncIterable<Uint8Array>): Promise<CaptureOutcome> {
-    const { count = Number.POSITIVE_INFINITY } = this.#limits;
-    const input = new ByteQueue(chunks);
-    let written = 0;
-    let lost = 0;
-    let isWhole = false;
-    while (await input.fill(8)) {
-      const head = input.peek(8);
-      const type = head.readUInt32LE(0);
-      if (!(await input.fill(head.readUInt32LE(4)))) break;
-      const block = input.take(head.readUInt32LE(4));
-      if (type === ENHANCED_PACKET) {
-        if (written >= count) continue;
-        if (++written === count) this.#onEnough();
+    const { count = Number.POSITIVE_INFINITY, size = Number.POSITIVE_INFINITY } = this.#limits;
+    let [written, lost, isWhole] = [0, 0, false];
+    let bytes: Buffer = Buffer.alloc(0);
+    for await (const chunk of chunks) {
+      bytes =
+        bytes.length === 0 ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length) : Buffer.concat([bytes, chunk]);
+      // Whole blocks from `first` on go into one write.
+      let [first, at] = [0, 0];
+      for (let next = endOf(bytes, 0); next > 0; at = next, next = endOf(bytes, at)) {
+        const type = bytes.readUInt32LE(at);
+        if (type === ENHANCED_PACKET && written >= count) {
+          await this.#write(bytes.subarray(first, at));
+          first = next;
+          continue;
+        }
+        if (type === ENHANCED_PACKET && ++written === count) this.#onEnough();
+        if (type === INTERFACE_STATISTICS) {
+          isWhole = true;
+          lost = lostOf(bytes.subarray(at, next));
+        }
+        const held = this.#size + at - first;
+        if (held > 0 && held + next - at > size * 1e6) {
+          await this.#write(bytes.subarray(first, at));
+          first = at;
+          this.#turnOver();
+        }
+        if (type === SECTION_HEADER || type === INTERFACE_DESCRIPTION)
+          this.#head.push(Buffer.from(bytes.subarray(at, next)));
       }
-      if (type === INTERFACE_STATISTICS) {
-        isWhole = true;
-        lost = lostOf(block);
-      }
-      if (type === SECTION_HEADER || type === INTERFACE_DESCRIPTION) this.#head.push(block);
-      await this.#write(block);
+      await this.#write(bytes.subarray(first, at));
+      bytes = bytes.subarray(at);
     }
     if (this.#fd >= 0) closeSync(this.#fd);
     return { written, lost, isWhole };
   }
 
-  async #write(block: Buffer): Promise<void> {
+  async #write(blocks: Buffer): Promise<void> {
+    if (blocks.length === 0) return;
     if (this.#name === undefined) {
-      if (process.stdout.write(block)) return;
+      if (process.stdout.write(blocks)) return;
       await new Promise((resolve) => process.stdout.once('drain', resolve));
       return;
     }
-    const { size } = this.#limits;
-    if (size !== undefined && this.#size > 0 && this.#size + block.length > size * 1e6) this.#turnOver();
-    writeSync(this.#fd, block);
-    this.#size += block.length;
+    for (let done = 0; done < blocks.length; ) done += writeSync(this.#fd, blocks, done);
+    this.#size += blocks.length;
   }
 
   #turnOver(): void {
@@ -92,4 +101,12 @@ export class CaptureWriter {
     this.#fd = openSync(name, 'w', 0o600);
     this.#size = 0;
   }
+}
+
+/** Where the block at `at` ends; 0 when not all of it is there. */
+function endOf(bytes: Buffer, at: number): number {
+  if (at + 8 > bytes.length) return 0;
+  const length = bytes.readUInt32LE(at + 4);
+  if (length < 12) throw new Error(`the daemon sent a block of ${length} bytes, which is no pcapng`);
+  return at + length <= bytes.length ? at + length : 0;
 }

@@ -2,6 +2,7 @@
 import { allocateRing, RingReader } from '../../dataplane/record/ring.ts';
 import type { TapSpec } from '../../dataplane/record/tap.ts';
 import { interfaceStatistics, sectionHeader } from '../../packets/pcapng.ts';
+import { BlockBuffer } from './block-buffer.ts';
 import { BlockWriter } from './blocks.ts';
 import type { CaptureNames } from './comments.ts';
 
@@ -23,23 +24,27 @@ export interface Sink {
 
 /** Of each worker: some milliseconds of full speed. */
 const RING = 1 << 22;
-/** Milliseconds between two looks at the rings. */
+/** Milliseconds between two looks at the rings, and after one that found nothing. */
 const REST = 10;
-/** Milliseconds of one look: the main thread has other work. */
+const IDLE_REST = 50;
+/** Milliseconds of one look: the main thread has other work. Records between two looks at the clock. */
 const PATIENCE = 10;
+const RECORDS = 64;
 
 export class Capture {
   readonly specs: readonly TapSpec[];
   readonly #readers: readonly RingReader[];
   readonly #blocks: BlockWriter;
   readonly #version: string;
-  #sink: Sink | undefined;
+  /** While it is under way. */
+  #buffer: BlockBuffer | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** Packets that were written, and records that were thrown away because the client reads too slowly. */
+  /** Packets that were written, and records that were thrown away at the end because the client reads too slowly. */
   #written = 0;
   #refused = 0;
   /** Lost records that a packet has told of. */
   #told = 0;
+  #others = 0;
 
   constructor(
     id: number,
@@ -66,65 +71,87 @@ export class Capture {
 
   /** Begins writing: a header, the interfaces that there are, then packets as they come. */
   start(sink: Sink, devices: readonly number[], uplinks: readonly number[]): void {
-    this.#sink = sink;
-    sink.write(sectionHeader(`uvxlan ${this.#version}`));
-    for (const index of devices) for (const block of this.#blocks.describe(false, index)) sink.write(block);
-    for (const index of uplinks) for (const block of this.#blocks.describe(true, index)) sink.write(block);
-    this.#rest();
+    const buffer = new BlockBuffer(sink);
+    buffer.block(sectionHeader(`uvxlan ${this.#version}`));
+    for (const index of devices) this.#blocks.interface(buffer, false, index);
+    for (const index of uplinks) this.#blocks.interface(buffer, true, index);
+    buffer.flush();
+    this.#buffer = buffer;
+    this.#rest(REST);
   }
 
   /** Writes what has come until now, and how much there was. The workers have to be quiet. */
   finish(): void {
-    if (!this.#sink) return;
+    const buffer = this.#buffer;
+    if (!buffer) return;
     clearTimeout(this.#timer);
-    this.#drain(this.#sink, Number.POSITIVE_INFINITY);
+    this.#drain(buffer, Number.POSITIVE_INFINITY);
+    for (let reader = this.#oldest(); reader; reader = this.#oldest(), this.#refused++) reader.release(reader.next());
     const { lost } = this;
     const counts = { received: this.#written + lost, lost, delivered: this.#written };
     // Which interface a lost record was of is not known: the first has them all.
     if (this.#blocks.interfaces > 0) {
-      this.#sink.write(interfaceStatistics(0, performance.timeOrigin + performance.now(), counts));
+      buffer.block(interfaceStatistics(0, performance.timeOrigin + performance.now(), counts));
+      buffer.flush();
     }
-    this.#sink = undefined;
+    this.#buffer = undefined;
   }
 
   /** Ends it where nobody reads any more. */
   abandon(): void {
     clearTimeout(this.#timer);
-    this.#sink = undefined;
+    this.#buffer = undefined;
   }
 
-  #rest(): void {
+  #rest(milliseconds: number): void {
     this.#timer = setTimeout(() => {
-      if (!this.#sink) return;
-      this.#drain(this.#sink, performance.now() + PATIENCE);
-      this.#rest();
-    }, REST);
+      if (!this.#buffer) return;
+      const found = this.#drain(this.#buffer, performance.now() + PATIENCE);
+      this.#rest(found ? REST : IDLE_REST);
+    }, milliseconds);
   }
 
-  /** Packets of several workers in the order of their times. */
-  #drain(sink: Sink, until: number): void {
-    for (;;) {
-      const next = this.#oldest();
-      if (!next || performance.now() > until) return;
-      const { reader, record } = next;
-      if (sink.hasRoom()) {
-        const { lost } = this;
-        for (const block of this.#blocks.blocks(reader, record, lost - this.#told)) sink.write(block);
+  /**
+   * Writes packets of several workers in the order of their times, and tells whether there were any. While the client has no room they stay where
+   * they are: once the rings are full, workers lose them at no cost.
+   */
+  #drain(buffer: BlockBuffer, until: number): boolean {
+    const { lost } = this;
+    let written = 0;
+    this.#blocks.begin();
+    for (let reader = this.#oldest(); reader; reader = this.#oldest()) {
+      // All of it that is older than what the other rings have.
+      let record = reader.next();
+      do {
+        if (!buffer.hasRoom || (written % RECORDS === RECORDS - 1 && performance.now() > until)) {
+          buffer.flush();
+          return true;
+        }
+        this.#blocks.write(buffer, reader, record, lost - this.#told);
         this.#told = lost;
         this.#written++;
-      } else {
-        this.#refused++;
-      }
-      reader.release(record);
+        written++;
+        reader.release(record);
+        record = reader.next();
+      } while (record >= 0 && reader.time(record) <= this.#others);
     }
+    buffer.flush();
+    return written > 0;
   }
 
-  #oldest(): { reader: RingReader; record: number } | undefined {
-    let oldest: { reader: RingReader; record: number } | undefined;
+  /** The ring with the oldest record; `#others` is the time of the oldest of the others. */
+  #oldest(): RingReader | undefined {
+    let oldest: RingReader | undefined;
+    let time = Number.POSITIVE_INFINITY;
+    this.#others = Number.POSITIVE_INFINITY;
     for (const reader of this.#readers) {
       const record = reader.next();
-      if (record >= 0 && (!oldest || reader.time(record) < oldest.reader.time(oldest.record)))
-        oldest = { reader, record };
+      if (record < 0) continue;
+      const its = reader.time(record);
+      this.#others = Math.min(this.#others, Math.max(time, its));
+      if (its >= time && oldest) continue;
+      oldest = reader;
+      time = its;
     }
     return oldest;
   }

@@ -127,12 +127,14 @@ export class RingReader {
   readonly words: Int32Array;
   readonly floats: Float64Array;
   readonly bytes: Uint8Array;
+  readonly view: DataView;
   readonly #size: number;
 
   constructor(buffer: SharedArrayBuffer) {
     this.words = new Int32Array(buffer);
     this.floats = new Float64Array(buffer);
     this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
     this.#size = buffer.byteLength - DATA;
   }
 

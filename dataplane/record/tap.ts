@@ -1,5 +1,6 @@
 /** One listener: what it wants to see, and the ring that takes it to the main thread. */
 import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
+import { copyBytes } from '../../wire/bytes.ts';
 import { ETHER_TYPE, ETHERTYPE_IPV4, ETHERTYPE_IPV6 } from '../../wire/ethernet.ts';
 import { OUTER_LENGTH_IPV4, OUTER_LENGTH_IPV6, VXLAN_HEADER, vxlanVni } from '../../wire/vxlan.ts';
 import type { PacketMemory } from '../memory.ts';
@@ -139,7 +140,7 @@ export class Tap {
     // Further pieces lie as they happen to.
     for (let i = 1, left = captured - first, next = to + first; left > 0; i++) {
       const count = Math.min(left, length[i]);
-      if (count <= SHORT) copyUnaligned(this.#memory.view, at[i], this.#to, next, count);
+      if (count <= SHORT) copyBytes(this.#memory.view, at[i], this.#to, next, count);
       else this.#copyView(at[i], next, count);
       next += count;
       left -= count;
@@ -155,12 +156,6 @@ export class Tap {
 function copyWords(source: Int32Array, from: number, target: Int32Array, to: number, count: number): void {
   const end = (from + count + 3) >> 2;
   for (let i = from >> 2, k = to >> 2; i < end; i++, k++) target[k] = source[i];
-}
-
-function copyUnaligned(source: DataView, from: number, target: DataView, to: number, count: number): void {
-  const whole = count & ~3;
-  for (let i = 0; i < whole; i += 4) target.setInt32(to + i, source.getInt32(from + i, true), true);
-  for (let i = whole; i < count; i++) target.setUint8(to + i, source.getUint8(from + i));
 }
 
 /** Where the inner frame of an outer one begins, as uvxlan and the redirect filter have it: no options; 0 when there is none. */
