@@ -15,6 +15,7 @@ export class BlockBuffer {
   #words = new Int32Array(this.#bytes.buffer);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
+  #sent = 0;
 
   constructor(sink: Sink) {
     this.#sink = sink;
@@ -49,8 +50,17 @@ export class BlockBuffer {
     return this.#bytes.subarray(at, at + length);
   }
 
-  flush(): void {
+  /** Sends what there is, and tells how many bytes have been put since it was called last. */
+  flush(): number {
+    this.#send();
+    const bytes = this.#sent;
+    this.#sent = 0;
+    return bytes;
+  }
+
+  #send(): void {
     if (this.#length > 0) this.#sink.write(this.#bytes.slice(0, this.#length));
+    this.#sent += this.#length;
     this.#length = 0;
   }
 
@@ -60,7 +70,7 @@ export class BlockBuffer {
   }
 
   #reserve(bytes: number): number {
-    if (this.#length + bytes > this.#bytes.length) this.flush();
+    if (this.#length + bytes > this.#bytes.length) this.#send();
     if (bytes > this.#bytes.length) {
       this.#bytes = new Uint8Array((bytes + 3) & ~3);
       this.#words = new Int32Array(this.#bytes.buffer);

@@ -24,9 +24,10 @@ export interface Sink {
 
 /** Of each worker: some milliseconds of full speed. */
 const RING = 1 << 22;
-/** Milliseconds between two looks at the rings, and after one that found nothing. */
-const REST = 10;
-const IDLE_REST = 50;
+/** Milliseconds between two looks at the rings: each costs the same again, whatever it finds. Less where much comes, before a ring is full. */
+const REST = 20;
+const SHORT_REST = 5;
+const MUCH = RING / 8;
 /** Milliseconds of one look: the main thread has other work. Records between two looks at the clock. */
 const PATIENCE = 10;
 const RECORDS = 64;
@@ -106,16 +107,16 @@ export class Capture {
   #rest(milliseconds: number): void {
     this.#timer = setTimeout(() => {
       if (!this.#buffer) return;
-      const found = this.#drain(this.#buffer, performance.now() + PATIENCE);
-      this.#rest(found ? REST : IDLE_REST);
+      const bytes = this.#drain(this.#buffer, performance.now() + PATIENCE);
+      this.#rest(bytes > MUCH ? SHORT_REST : REST);
     }, milliseconds);
   }
 
   /**
-   * Writes packets of several workers in the order of their times, and tells whether there were any. While the client has no room they stay where
+   * Writes packets of several workers in the order of their times, and tells how many bytes there were. While the client has no room they stay where
    * they are: once the rings are full, workers lose them at no cost.
    */
-  #drain(buffer: BlockBuffer, until: number): boolean {
+  #drain(buffer: BlockBuffer, until: number): number {
     const { lost } = this;
     let written = 0;
     this.#blocks.begin();
@@ -124,8 +125,7 @@ export class Capture {
       let record = reader.next();
       do {
         if (!buffer.hasRoom || (written % RECORDS === RECORDS - 1 && performance.now() > until)) {
-          buffer.flush();
-          return true;
+          return buffer.flush();
         }
         this.#blocks.write(buffer, reader, record, lost - this.#told);
         this.#told = lost;
@@ -135,8 +135,7 @@ export class Capture {
         record = reader.next();
       } while (record >= 0 && reader.time(record) <= this.#others);
     }
-    buffer.flush();
-    return written > 0;
+    return buffer.flush();
   }
 
   /** The ring with the oldest record; `#others` is the time of the oldest of the others. */

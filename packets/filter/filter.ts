@@ -54,9 +54,7 @@ function compile(expression: Expression): Filter {
     case 'and':
     case 'or': {
       const [left, right] = [compile(expression.left), compile(expression.right)];
-      return expression.kind === 'and'
-        ? (bytes, at, captured, length) => left(bytes, at, captured, length) && right(bytes, at, captured, length)
-        : (bytes, at, captured, length) => left(bytes, at, captured, length) || right(bytes, at, captured, length);
+      return expression.kind === 'and' ? both(left, right) : either(left, right);
     }
     case 'not': {
       const of = compile(expression.of);
@@ -94,8 +92,8 @@ function both(a: Filter, b: Filter): Filter {
   return (bytes, at, captured, length) => a(bytes, at, captured, length) && b(bytes, at, captured, length);
 }
 
-function either(...filters: readonly Filter[]): Filter {
-  return (bytes, at, captured, length) => filters.some((filter) => filter(bytes, at, captured, length));
+function either(a: Filter, b: Filter): Filter {
+  return (bytes, at, captured, length) => a(bytes, at, captured, length) || b(bytes, at, captured, length);
 }
 
 function typeIs(type: number, tags: number): Filter {
@@ -162,7 +160,7 @@ function compileNet({ protocol, direction, address, prefix, tags }: Extract<Expr
   const ip = inside(ETHERTYPE_IPV4, IPV4_SOURCE, IPV4_DESTINATION);
   const arp = inside(ETHERTYPE_ARP, ARP_SENDER, ARP_TARGET);
   const rarp = inside(ETHERTYPE_RARP, ARP_SENDER, ARP_TARGET);
-  if (protocol === undefined) return either(ip, arp, rarp);
+  if (protocol === undefined) return either(ip, either(arp, rarp));
   return protocol === 'ip' ? ip : protocol === 'arp' ? arp : rarp;
 }
 
@@ -197,7 +195,7 @@ function compilePort({ protocol, direction, from, to, tags }: Extract<Expression
 
 function compileVlan(id: number | undefined, tags: number): Filter {
   const tag = networkAt(tags);
-  const tagged = either(...[ETHERTYPE_VLAN, ETHERTYPE_QINQ, 0x9100].map((type) => typeIs(type, tags)));
+  const tagged = [ETHERTYPE_VLAN, ETHERTYPE_QINQ, 0x9100].map((type) => typeIs(type, tags)).reduce(either);
   if (id === undefined) return tagged;
   return both(tagged, (bytes, at, captured) => captured >= tag + 2 && (get16(bytes, at + tag) & 0xfff) === id);
 }
