@@ -19,7 +19,8 @@ export interface CaptureRequest {
 /** Takes blocks. Without room packets are lost and counted: nobody waits for a client. */
 export interface Sink {
   hasRoom(): boolean;
-  write(bytes: Uint8Array): void;
+  /** `done` is called when it needs the bytes no more: then others are put there. */
+  write(bytes: Uint8Array, done: () => void): void;
 }
 
 /** Of each worker: some milliseconds of full speed. */
@@ -120,6 +121,7 @@ export class Capture {
     const { lost } = this;
     let written = 0;
     this.#blocks.begin();
+    buffer.begin();
     for (let reader = this.#oldest(); reader; reader = this.#oldest()) {
       // All of it that is older than what the other rings have.
       let record = reader.next();

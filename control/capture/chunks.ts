@@ -20,7 +20,13 @@ export async function captureStream(
   }
   const capture = await handlers.capture(request);
   const chunks = new PassThrough();
-  capture.start({ hasRoom: () => chunks.writableLength < BACKLOG, write: (bytes) => void chunks.write(bytes) });
+  capture.start({
+    hasRoom: () => chunks.writableLength < BACKLOG,
+    write: (bytes, done) => {
+      chunks.write(Uint8Array.from(bytes));
+      done();
+    },
+  });
   let finished = false;
   return {
     chunks,

@@ -34,7 +34,7 @@ export class CaptureStream {
     this.#isOpen = true;
     this.#capture.start({
       hasRoom: () => this.#socket.writableLength < BACKLOG,
-      write: (bytes) => void this.#socket.write(bytes),
+      write: (bytes, done) => void this.#socket.write(bytes, done),
     });
   }
 

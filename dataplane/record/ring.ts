@@ -122,13 +122,17 @@ export class RingWriter {
   }
 }
 
-/** The main thread's side. */
+/** The main thread's side. It looks at what the writer has written, and says what may be written anew, once for many records. */
 export class RingReader {
   readonly words: Int32Array;
   readonly floats: Float64Array;
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #size: number;
+  /** What the writer had written when it was looked for last, what has been read, and of that what the writer knows of. */
+  #head: number;
+  #tail: number;
+  #told: number;
 
   constructor(buffer: SharedArrayBuffer) {
     this.words = new Int32Array(buffer);
@@ -136,6 +140,7 @@ export class RingReader {
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
     this.#size = buffer.byteLength - DATA;
+    this.#head = this.#tail = this.#told = this.words[TAIL];
   }
 
   /** Records lost so far. */
@@ -146,17 +151,28 @@ export class RingReader {
   /** The first word of the oldest record's header, -1 when there is none. It stays until release(). */
   next(): number {
     for (;;) {
-      const tail = this.words[TAIL];
-      if (tail === Atomics.load(this.words, HEAD)) return -1;
-      const record = (DATA + (tail & (this.#size - 1))) >> 2;
+      if (this.#tail === this.#head && !this.#look()) return -1;
+      const record = (DATA + (this.#tail & (this.#size - 1))) >> 2;
       const size = this.words[record + SIZE];
       if (size > 0) return record;
-      Atomics.store(this.words, TAIL, (tail - size) | 0);
+      this.#tail = (this.#tail - size) | 0;
     }
   }
 
   release(record: number): void {
-    Atomics.store(this.words, TAIL, (this.words[TAIL] + this.words[record + SIZE]) | 0);
+    this.#tail = (this.#tail + this.words[record + SIZE]) | 0;
+    if (((this.#tail - this.#told) | 0) > this.#size >> 3) this.#tell();
+  }
+
+  #look(): boolean {
+    if (this.#told !== this.#tail) this.#tell();
+    this.#head = Atomics.load(this.words, HEAD);
+    return this.#head !== this.#tail;
+  }
+
+  #tell(): void {
+    this.#told = this.#tail;
+    Atomics.store(this.words, TAIL, this.#tail);
   }
 
   time(record: number): number {

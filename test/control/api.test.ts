@@ -240,7 +240,7 @@ test('a client that goes before its capture is written out harms nobody', async 
     daemon.capture = (request) => {
       const running = capture.call(daemon, request);
       let write: ((bytes: Uint8Array) => void) | undefined;
-      const start: typeof running.start = (sink) => (write = (bytes) => sink.write(bytes));
+      const start: typeof running.start = (sink) => (write = (bytes) => sink.write(bytes, () => {}));
       // The client has ended its side by now, and nobody reads that.
       const finish = async (): Promise<void> => {
         await running.finish();

@@ -201,7 +201,7 @@ export class FakeDaemon implements DaemonHandlers {
     this.captures.push(request);
     return {
       start: (sink) => {
-        for (const block of this.captureBlocks) sink.write(block);
+        for (const block of this.captureBlocks) sink.write(block, () => {});
       },
       finish: async () => void this.captures.pop(),
       abandon: async () => void this.captures.pop(),
