@@ -38,29 +38,66 @@ export interface DryRun {
 }
 
 const RING = 1 << 20;
+/** Devices whose workers are kept, and milliseconds for which they are after the last question. */
+const MOST = 8;
+const KEEP = 10_000;
 
-export function dryRun(tables: Shared, uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
-  const counters = allocateCounters(1);
-  const worker = new Worker(0, {
-    ...tables,
-    packets: sharePacketMemory(1),
-    counters,
-    reports: allocateReports(1),
-    control: new SharedArrayBuffer(64),
-  });
-  const network = new MemoryPort(worker.memory);
-  const tap = new MemoryPort(worker.memory);
-  MemoryPort.link(network, new MemoryPort(worker.memory));
-  MemoryPort.link(tap, new MemoryPort(worker.memory));
-  const viaHost: Uint8Array[] = [];
-  worker.addFrameUplink(uplink, network, hostPath(worker, uplink, tables, counters, viaHost));
-  worker.addDevice(device, tap);
-  const ring = allocateRing(RING);
-  const spec = { id: 0, ring, device: -1, vni: -1, filter: '', outerFilter: '', snapLength: RING };
-  worker.listen(spec);
-  tap.push(Buffer.concat([new Uint8Array(VNET_PLAIN), frame]));
-  worker.turn();
-  return { ...resultOf(new RingReader(ring)), viaHost };
+/** A worker that carries nothing takes milliseconds to make, and then a frame takes microseconds: it is kept while questions come. */
+export class DryRuns {
+  readonly #tables: Shared;
+  readonly #workers = new Map<string, DryWorker>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(tables: Shared) {
+    this.#tables = tables;
+  }
+
+  run(uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#workers.clear(), KEEP).unref();
+    // Either may have changed since.
+    const key = JSON.stringify([uplink, device]);
+    let worker = this.#workers.get(key);
+    if (!worker) {
+      if (this.#workers.size >= MOST) this.#workers.clear();
+      worker = new DryWorker(this.#tables, uplink, device);
+      this.#workers.set(key, worker);
+    }
+    return worker.run(frame);
+  }
+}
+
+class DryWorker {
+  readonly #worker: Worker;
+  readonly #tap: MemoryPort;
+  readonly #reader: RingReader;
+  readonly #viaHost: Uint8Array[] = [];
+
+  constructor(tables: Shared, uplink: UplinkSpec, device: DeviceSpec) {
+    const counters = allocateCounters(1);
+    const worker = new Worker(0, {
+      ...tables,
+      packets: sharePacketMemory(1),
+      counters,
+      reports: allocateReports(1),
+      control: new SharedArrayBuffer(64),
+    });
+    const network = new MemoryPort(worker.memory);
+    this.#tap = new MemoryPort(worker.memory);
+    for (const port of [network, this.#tap]) MemoryPort.link(port, new MemoryPort(worker.memory), () => []);
+    worker.addFrameUplink(uplink, network, hostPath(worker, uplink, tables, counters, this.#viaHost));
+    worker.addDevice(device, this.#tap);
+    const ring = allocateRing(RING);
+    worker.listen({ id: 0, ring, device: -1, vni: -1, filter: '', outerFilter: '', snapLength: RING });
+    this.#worker = worker;
+    this.#reader = new RingReader(ring);
+  }
+
+  run(frame: Uint8Array): DryRun {
+    this.#tap.push(Buffer.concat([new Uint8Array(VNET_PLAIN), frame]));
+    this.#worker.turn();
+    return { ...resultOf(this.#reader), viaHost: this.#viaHost.splice(0) };
+  }
 }
 
 /** In the place of the sockets of a redirect uplink: what they would be given is put into `taken`. */

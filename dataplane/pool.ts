@@ -13,7 +13,7 @@ import {
   DEVICE_RECORD,
   MAX_DEVICES,
 } from './device.ts';
-import { type DryRun, dryRun } from './dry-run.ts';
+import { type DryRun, DryRuns } from './dry-run.ts';
 import { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
 import { MOST_TAPS } from './record/recorder.ts';
@@ -72,6 +72,7 @@ export class WorkerPool {
   readonly #pool: Piscina;
   readonly #control: Int32Array;
   readonly #records: Int32Array;
+  #dryRuns: DryRuns | undefined;
   readonly #reports: ReportReader;
   readonly #workers: WorkerState[] = [];
   /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
@@ -216,7 +217,8 @@ export class WorkerPool {
 
   /** What a worker would do with a frame now. */
   dryRun(uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
-    return dryRun(this.#shared, uplink, device, frame);
+    this.#dryRuns ??= new DryRuns(this.#shared);
+    return this.#dryRuns.run(uplink, device, frame);
   }
 
   /** Makes a worker fail once, for tests of recovery. */

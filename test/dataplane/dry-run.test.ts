@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { dryRun } from '../../dataplane/dry-run.ts';
+import { DryRuns } from '../../dataplane/dry-run.ts';
 import { decapsulate, frame, hex, onWire, packet, payload } from './packet.ts';
 import { Node, PORT, type TestPort, uplinkSpec, VNI } from './rig.ts';
 
@@ -19,7 +19,7 @@ test('a dry run builds the packets that a worker sends, and leaves no trace', ()
   const before = { tables: hex(new Uint8Array(rig.fdb.buffer)), counters: rig.counters.slice() };
   for (const to of [2, 4]) {
     const sent = frame({ to, protocol: 'udp', payload: payload(100), tos: 1 });
-    const run = dryRun(rig.shared, UPLINK, DEVICE, sent);
+    const run = new DryRuns(rig.shared).run(UPLINK, DEVICE, sent);
     assert.deepEqual(
       { nextHop: run.nextHop, copies: run.copies, drop: run.drop },
       { nextHop: peer, copies: to === 2 ? 1 : 2, drop: '' },
@@ -42,7 +42,8 @@ test('a dry run builds the packets that a worker sends, and leaves no trace', ()
 test('a dry run tells why a frame would be dropped', () => {
   const { rig } = new Node();
   rig.entry(0, 3, rig.vtep('192.0.2.9', { resolved: false }));
-  const drop = (to: number): string => dryRun(rig.shared, UPLINK, DEVICE, frame({ to })).drop;
+  const dry = new DryRuns(rig.shared);
+  const drop = (to: number): string => dry.run(UPLINK, DEVICE, frame({ to })).drop;
   assert.deepEqual([drop(9), drop(3)], ['tx_no_remote', 'tx_unresolved']);
 });
 
@@ -50,10 +51,27 @@ test('a dry run shows what it would leave to the host, whole', () => {
   const { rig } = new Node();
   rig.entry(0, 5, rig.vtep('192.0.2.5', { mtu: 1400 }));
   const sent = frame({ to: 5, protocol: 'udp', payload: payload(1400), dontFragment: false });
-  const run = dryRun(rig.shared, UPLINK, DEVICE, sent);
+  const run = new DryRuns(rig.shared).run(UPLINK, DEVICE, sent);
   assert.deepEqual([run.sent.length, run.drop, run.viaHost.length], [0, '', 1]);
   // The stack finishes the outer checksum.
   const [finished] = onWire(packet(run.viaHost[0], { flags: 1, start: 34, offset: 6 }, true), true);
   const { destination, inner } = decapsulate(finished, PORT);
   assert.deepEqual([destination, hex(inner)], ['192.0.2.5', hex(sent)]);
+});
+
+test('question after question, by the tables and the device as they are then', () => {
+  const { rig } = new Node();
+  const dry = new DryRuns(rig.shared);
+  const ask = (device = DEVICE): string => {
+    const { sent, drop } = dry.run(UPLINK, device, frame({ to: 5 }));
+    return drop || sent.map((bytes) => bytes.subarray(30, 34).join('.')).join();
+  };
+  assert.equal(ask(), 'tx_no_remote');
+  rig.entry(0, 5, rig.vtep('192.0.2.5'));
+  // More than wait in any queue.
+  for (let i = 0; i < 3000; i++) assert.equal(ask(), '192.0.2.5');
+  assert.equal(ask({ ...DEVICE, index: 1 }), 'tx_no_remote');
+  rig.entry(1, 5, rig.vtep('192.0.2.6', { device: 1 }));
+  assert.equal(ask({ ...DEVICE, index: 1 }), '192.0.2.6');
+  assert.equal(ask(), '192.0.2.5');
 });
