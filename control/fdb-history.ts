@@ -9,6 +9,9 @@ export interface FdbHistoryChange {
   /** The VTEP from then on, or that the entry had when it went; a nexthop group in its place. */
   readonly dst?: string;
   readonly nhid?: number;
+  /** Where they are not the device's own. */
+  readonly port?: number;
+  readonly vni?: number;
   /** The VTEP until then. */
   readonly from?: string;
 }
@@ -37,7 +40,8 @@ export class FdbHistories {
   #young = new Map<string, History>();
   #old = new Map<string, History>();
 
-  note(device: number, event: FdbChange, { mac, dst, nhid }: FdbRecord, from: string | undefined, time: number): void {
+  note(device: number, event: FdbChange, record: FdbRecord, from: string | undefined, time: number): void {
+    const { mac, dst, nhid, port, vni } = record;
     const key = `${device} ${mac}`;
     const known = this.#young.get(key);
     const history = known ?? this.#old.get(key) ?? { changes: 0, last: [] };
@@ -46,6 +50,8 @@ export class FdbHistories {
     const change: { -readonly [K in keyof FdbHistoryChange]: FdbHistoryChange[K] } = { time, event };
     if (dst !== undefined) change.dst = dst;
     if (nhid !== undefined) change.nhid = nhid;
+    if (port !== undefined) change.port = port;
+    if (vni !== undefined) change.vni = vni;
     if (from !== undefined) change.from = from;
     history.last.push(change);
     if (history.last.length > MOST_CHANGES) history.last.shift();
@@ -73,9 +79,15 @@ export class FdbHistories {
   }
 }
 
-/** '2026-03-01 09:30:00.123 moved dst 192.0.2.3 from 192.0.2.2', in local time. */
-export function changeText({ time, event, dst, nhid, from }: FdbHistoryChange): string {
-  const local = new Date(time - new Date(time).getTimezoneOffset() * 60_000);
+/** Where an entry points to, in the words of `fdb`: 'dst 192.0.2.3 port 4789 vni 7', or 'nhid 12'. */
+function remoteText({ dst, nhid, port, vni }: FdbHistoryChange): string {
   const to = nhid === undefined ? `dst ${dst}` : `nhid ${nhid}`;
-  return `${local.toISOString().slice(0, -1).replace('T', ' ')} ${event} ${to}${from === undefined ? '' : ` from ${from}`}`;
+  return `${to}${port === undefined ? '' : ` port ${port}`}${vni === undefined ? '' : ` vni ${vni}`}`;
+}
+
+/** '2026-03-01 09:30:00.123 moved dst 192.0.2.3 from 192.0.2.2', in local time. */
+export function changeText(change: FdbHistoryChange): string {
+  const { time, event, from } = change;
+  const local = new Date(time - new Date(time).getTimezoneOffset() * 60_000);
+  return `${local.toISOString().slice(0, -1).replace('T', ' ')} ${event} ${remoteText(change)}${from === undefined ? '' : ` from ${from}`}`;
 }

@@ -67,8 +67,9 @@ export class TableView {
       return;
     }
     const { changes, history } = (await response.json()) as MacHistory;
-    const rows = history.map(({ time, event, dst, nhid, from }) => {
-      const to = dst === undefined ? `nhid ${nhid ?? ''}` : dst;
+    const rows = history.map(({ time, event, dst, nhid, port, vni, from }) => {
+      const at = `${port === undefined ? '' : ` port ${port}`}${vni === undefined ? '' : ` vni ${vni}`}`;
+      const to = dst === undefined ? `nhid ${nhid ?? ''}` : `${dst}${at}`;
       return element('li', {}, `${new Date(time).toLocaleString()}: ${event} ${from ? `from ${from} to ${to}` : to}`);
     });
     const told = changes > history.length ? `, the last ${history.length} of ${changes}` : '';

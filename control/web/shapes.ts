@@ -109,6 +109,9 @@ export interface MacChange {
   /** The VTEP from then on, or that the entry had when it went; absent where a nexthop group, `nhid`, stands in its place. */
   readonly dst?: string;
   readonly nhid?: number;
+  /** Where they are not the device's own. */
+  readonly port?: number;
+  readonly vni?: number;
   /** The VTEP until then. */
   readonly from?: string;
 }

@@ -50,3 +50,10 @@ test('a change in words', () => {
   );
   assert.equal(changeText({ time, event: 'added', nhid: 7 }), '2026-03-01 09:30:00.123 added nhid 7');
 });
+
+test("port and VNI are told where they are not the device's own", () => {
+  const histories = new FdbHistories();
+  histories.note(1, 'changed', { ...record(M, '192.0.2.3'), port: 4789, vni: 7 }, '192.0.2.2', 0);
+  const [change] = histories.of(1, M).history;
+  assert.match(changeText(change!), / changed dst 192\.0\.2\.3 port 4789 vni 7 from 192\.0\.2\.2$/);
+});
