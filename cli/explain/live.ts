@@ -90,8 +90,7 @@ async function askAbout(
   links: readonly LinkRecord[],
 ): Promise<Explanation | undefined> {
   const vxlan = packet.layers.find(({ name, depth }) => name === 'VXLAN' && depth === 0);
-  const vni = vxlan?.fields.find(({ name }) => name === 'VNI')?.value;
-  const dev = isInner ? read.interface : links.find(({ linkinfo }) => linkinfo.info_data.id === vni)?.ifname;
+  const dev = isInner ? read.interface : senderOf(packet, links);
   if (dev === undefined) return undefined;
   const start = isInner ? 0 : vxlan!.offset + vxlan!.length;
   const frame = Buffer.from(read.bytes.subarray(start, start + ASKED_BYTES)).toString('hex');
@@ -100,6 +99,21 @@ async function askAbout(
   } catch {
     return undefined; // a frame that is too short, or a device that has just gone
   }
+}
+
+/** The device that has sent an outer packet. Of several with its VNI the one that has its source address, then the one that has its port. */
+function senderOf(packet: Packet, links: readonly LinkRecord[]): string | undefined {
+  const outer = (layers: readonly string[], field: string): number | string | undefined =>
+    packet.layers
+      .find(({ name, depth }) => depth === 0 && layers.includes(name))
+      ?.fields.find(({ name }) => name === field)?.value;
+  const vni = outer(['VXLAN'], 'VNI');
+  const port = outer(['UDP'], 'destination port');
+  const source = outer(['IPv4', 'IPv6'], 'source');
+  const own = links.map(({ ifname, linkinfo }) => ({ ifname, ...linkinfo.info_data })).filter(({ id }) => id === vni);
+  const near = own.filter(({ local, local6 }) => source === (local ?? local6));
+  const candidates = near.length > 0 ? near : own;
+  return (candidates.find((each) => each.port === port) ?? candidates[0])?.ifname;
 }
 
 /** What has become of it: the daemon noted that with the packet, when it passed. */
