@@ -1,6 +1,6 @@
 /** Packets for the microscope: captured for a moment, taken apart, as plain data. */
 import { CaptureError, type ReadPacket, readCapture } from '../../packets/capture-reader.ts';
-import { dissect, dissectOuter } from '../../packets/dissect.ts';
+import { dissect, dissectAny, dissectOuter } from '../../packets/dissect.ts';
 import { FilterError } from '../../packets/filter/expression.ts';
 import { compileFilter, type Filter } from '../../packets/filter/filter.ts';
 import { layerTitle, type Packet, valueText } from '../../packets/packet.ts';
@@ -114,7 +114,9 @@ function shapeOf(read: Omit<ReadPacket, 'number'>, devices?: ReadonlySet<string>
   const { length, linkType, time, direction, comments } = read;
   const bytes = read.bytes.slice(0, MOST_BYTES);
   const isOuter = devices !== undefined && !devices.has(read.interface ?? '');
-  const packet = isOuter ? dissectOuter(bytes, length) : dissect(bytes, { length, linkType });
+  const options = { length, linkType };
+  const ofDaemon = (): Packet => (isOuter ? dissectOuter(bytes, length) : dissect(bytes, options));
+  const packet = devices === undefined ? dissectAny(bytes, options) : ofDaemon();
   return {
     time: time === undefined ? '' : timeText(time),
     interface: read.interface ?? '',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { dissect, dissectOuter } from '../../packets/dissect.ts';
+import { dissect, dissectAny, dissectOuter } from '../../packets/dissect.ts';
 import { layerTitle, type Packet, problemsOf, valueText } from '../../packets/packet.ts';
 import { put16 } from '../../wire/bytes.ts';
 import { frame, outerFrame, payload, setPseudo, vxlan } from '../dataplane/packet.ts';
@@ -220,4 +220,25 @@ test('a cut off or damaged packet is shown whole, whatever is wrong with it', ()
     }),
     { numRuns: 2000 },
   );
+});
+
+test('of any capture: VXLAN behind another port, where it can hardly be anything else', () => {
+  const names = (bytes: Uint8Array): string[] => dissectAny(bytes).layers.map(({ name }) => name);
+  const inner = frame({ protocol: 'udp', payload: payload(20) });
+  const outer = outerFrame(vxlan(7, inner), 14789);
+  const plain = dissect(outer).layers.map(({ name }) => name);
+  assert.ok(names(outer).includes('VXLAN') && !plain.includes('VXLAN'));
+  // A flag more, reserved bits, a source that is a group, an unknown type, and too little of it.
+  for (const [at, value] of [
+    [42, 0x88],
+    [45, 1],
+    [49, 1],
+    [56, 3],
+    [62, 0x77],
+  ]) {
+    const other = Uint8Array.from(outer);
+    other[at!] = value!;
+    assert.deepEqual(names(other), plain, `${at}`);
+  }
+  assert.ok(!names(outer.subarray(0, 60)).includes('VXLAN'));
 });
