@@ -1,9 +1,12 @@
 /** Interleaved rounds: A B C A B C, so that a machine whose speed drifts treats all alike. */
-import { iperf3 } from '../cli/lab/measure.ts';
+import { iperf3, ping } from '../cli/lab/measure.ts';
 import { background, cpuTime } from './machine.ts';
 import type { Histogram, Measure, Pace } from './measures/measure.ts';
 import { build, type Pair, type Peer } from './peers/peers.ts';
 import type { Failure, Run } from './result.ts';
+
+/** Round trips of the warm-up. */
+const PINGS = 3000;
 
 export interface RoundsOptions {
   readonly peers: readonly Peer[];
@@ -59,7 +62,10 @@ async function runPeer(
       const pair = await build(peer, mtu);
       try {
         // Caches fill, learning ends, V8 compiles what is hot.
-        await iperf3(pair.left.host, pair.right.host, pair.right.addresses[0]!, { seconds: 1, extra: ['--bidir'] });
+        const { host } = pair.left;
+        const [address] = pair.right.addresses as [string];
+        await iperf3(host, pair.right.host, address, { seconds: 1, extra: ['--bidir'] });
+        await ping(host, address, { count: PINGS, flood: true });
         for (const measure of here) measure.begin?.(pair);
         for (const measure of here) {
           say(measure.name, measures.indexOf(measure));
