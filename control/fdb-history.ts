@@ -1,4 +1,5 @@
 /** The last changes of FDB entries, also of entries that are gone: who moved this MAC, when, from where. Bounded; the oldest are forgotten. */
+import { LRUCache } from 'lru-cache';
 import type { FdbRecord } from '../fdb/records.ts';
 import type { FdbChange } from '../fdb/writer.ts';
 
@@ -28,24 +29,19 @@ interface History {
   readonly last: FdbHistoryChange[];
 }
 
-/** Changes of a MAC, and MACs of a generation, of which there are two: at most some megabytes. */
+/** Changes of a MAC, and MACs: at most some megabytes. */
 const MOST_CHANGES = 8;
-const GENERATION = 8192;
+const MOST_MACS = 16_384;
 
 export class FdbHistories {
-  /**
-   * By device and MAC. Those that change are young; when there are too many of them they are old, and the old ones are forgotten. To forget
-   * the oldest one by one takes ten times as long: a Map's first key is behind all that were deleted.
-   */
-  #young = new Map<string, History>();
-  #old = new Map<string, History>();
+  /** By device and MAC; those that have not changed for longest are forgotten. */
+  readonly #histories = new LRUCache<string, History>({ max: MOST_MACS });
 
   note(device: number, event: FdbChange, record: FdbRecord, from: string | undefined, time: number): void {
     const { mac, dst, nhid, port, vni } = record;
     const key = `${device} ${mac}`;
-    const known = this.#young.get(key);
-    const history = known ?? this.#old.get(key) ?? { changes: 0, last: [] };
-    if (!known) this.#add(key, history);
+    let history = this.#histories.get(key);
+    if (!history) this.#histories.set(key, (history = { changes: 0, last: [] }));
     history.changes++;
     const change: { -readonly [K in keyof FdbHistoryChange]: FdbHistoryChange[K] } = { time, event };
     if (dst !== undefined) change.dst = dst;
@@ -58,24 +54,13 @@ export class FdbHistories {
   }
 
   of(device: number, mac: string): FdbHistory {
-    const key = `${device} ${mac}`;
-    const { changes, last } = this.#young.get(key) ?? this.#old.get(key) ?? { changes: 0, last: [] };
+    const { changes, last } = this.#histories.peek(`${device} ${mac}`) ?? { changes: 0, last: [] };
     return { changes, history: last.toReversed() };
   }
 
   /** Another device may get the number. */
   forget(device: number): void {
-    for (const histories of [this.#young, this.#old]) {
-      for (const key of histories.keys()) if (key.startsWith(`${device} `)) histories.delete(key);
-    }
-  }
-
-  #add(key: string, history: History): void {
-    if (this.#young.size >= GENERATION) {
-      this.#old = this.#young;
-      this.#young = new Map();
-    }
-    this.#young.set(key, history);
+    for (const key of this.#histories.keys()) if (key.startsWith(`${device} `)) this.#histories.delete(key);
   }
 }
 

@@ -1,5 +1,7 @@
 /** Who was kept out by `vtep-filter` or a static entry, the last ones of each device: for whoever wants to know what is going on. */
 
+import { LRUCache } from 'lru-cache';
+
 /** One sender and MAC, newest packet last. */
 export interface Offender {
   /** The VTEP that the packets came from. */
@@ -21,22 +23,18 @@ export interface Offender {
 const MOST = 16;
 
 export class Offenders {
-  readonly #ofDevice = new Map<number, Map<string, Offender>>();
+  readonly #ofDevice = new Map<number, LRUCache<string, Offender>>();
 
   note(device: number, seen: Offender): void {
-    const offenders = this.#ofDevice.get(device) ?? new Map<string, Offender>();
+    const offenders = this.#ofDevice.get(device) ?? new LRUCache<string, Offender>({ max: MOST });
     this.#ofDevice.set(device, offenders);
     const name = `${seen.src} ${seen.mac} ${seen.reason}`;
-    const count = (offenders.get(name)?.count ?? 0) + seen.count;
-    // Behind all others, the oldest first.
-    offenders.delete(name);
-    offenders.set(name, { ...seen, count });
-    if (offenders.size > MOST) offenders.delete(offenders.keys().next().value!);
+    offenders.set(name, { ...seen, count: (offenders.peek(name)?.count ?? 0) + seen.count });
   }
 
   /** The last one first. */
   of(device: number): Offender[] {
-    return [...(this.#ofDevice.get(device)?.values() ?? [])].reverse();
+    return [...(this.#ofDevice.get(device)?.values() ?? [])];
   }
 
   forget(device: number): void {
