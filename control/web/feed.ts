@@ -1,11 +1,13 @@
 /** What happens, once a second, for all pages that are open: the nodes are asked once, however many look on, and not at all when nobody does. */
 import type { ServerResponse } from 'node:http';
 import { type Node, nodeState, type Tables } from './nodes.ts';
-import type { Live } from './shapes.ts';
+import type { Live, NodeState } from './shapes.ts';
 
 const PERIOD = 1_000;
 /** A page that has not taken what it was sent is sent no more, and after so many periods it is cut off. */
 const PATIENCE = 10;
+/** For so long a page's first look at the nodes may have been taken before it asked. */
+const FRESH = 2_000;
 
 export class Feed {
   readonly #nodes: ReadonlyMap<Node, Tables>;
@@ -13,6 +15,7 @@ export class Feed {
   readonly #clients = new Map<ServerResponse, number>();
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
+  #prepared: { readonly at: number; readonly nodes: Promise<NodeState[]> } | undefined;
 
   constructor(nodes: ReadonlyMap<Node, Tables>) {
     this.#nodes = nodes;
@@ -20,6 +23,12 @@ export class Feed {
 
   get size(): number {
     return this.#clients.size;
+  }
+
+  /** A page is about to ask: the nodes are, while it loads. */
+  prepare(): void {
+    if (this.#timer || (this.#prepared && performance.now() - this.#prepared.at < FRESH)) return;
+    this.#prepared = { at: performance.now(), nodes: this.#ask() };
   }
 
   /** Sends events until the client goes. */
@@ -45,10 +54,16 @@ export class Feed {
     this.#timer = undefined;
   }
 
+  #ask(): Promise<NodeState[]> {
+    return Promise.all(Array.from(this.#nodes, ([node, tables]) => nodeState(node, tables)));
+  }
+
   async #send(): Promise<void> {
     if (this.#asking) return; // a node that answers slowly is not asked again meanwhile
     this.#asking = true;
-    const nodes = await Promise.all(Array.from(this.#nodes, ([node, tables]) => nodeState(node, tables)));
+    const prepared = this.#prepared;
+    this.#prepared = undefined;
+    const nodes = await (prepared && performance.now() - prepared.at < FRESH ? prepared.nodes : this.#ask());
     this.#asking = false;
     const live: Live = { time: Date.now(), nodes };
     const event = `data: ${JSON.stringify(live)}\n\n`;

@@ -1,4 +1,5 @@
 /** The daemons that a page shows, and what it is told of them: their own commands' answers, in fewer words. */
+import { setImmediate } from 'node:timers/promises';
 import type { CaptureRequest } from '../capture/capture.ts';
 import type { NeighRecord } from '../neigh-words.ts';
 import type {
@@ -30,13 +31,16 @@ const KEEP = 2_000;
 
 export async function nodeState(node: Node, tables: Tables): Promise<NodeState> {
   try {
-    const [links, stats, samples, threads, peers] = await Promise.all([
-      node.ask<LinkRecord[]>('link show', { name: null }),
-      node.ask<StatsRecord[]>('stats', { name: null }),
-      node.ask<SampleRecord>('samples'),
-      node.ask<ThreadRecord[]>('threads'),
-      tables.allPeers(),
-    ]);
+    // Each takes a large daemon some milliseconds, tens of them the first time: others have their turn in between.
+    await setImmediate();
+    const links = await node.ask<LinkRecord[]>('link show', { name: null });
+    await setImmediate();
+    const stats = await node.ask<StatsRecord[]>('stats', { name: null });
+    await setImmediate();
+    const samples = await node.ask<SampleRecord>('samples');
+    const threads = await node.ask<ThreadRecord[]>('threads');
+    await setImmediate();
+    const peers = await tables.allPeers();
     const { version } = await node.ask<{ version: string }>('status');
     const uplinks = stats.filter(({ ifname }) => ifname.startsWith('uplink '));
     return {

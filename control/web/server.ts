@@ -154,6 +154,7 @@ class Site {
     const file = this.#files.get(url.pathname);
     if (file) {
       response.writeHead(200, { 'content-type': file.type, 'cache-control': 'no-cache' }).end(file.body);
+      if (url.pathname === '/') this.#feed.prepare();
       return;
     }
     const answer = isCapture ? this.#open(request, url, response) : this.#answer(url, response);
