@@ -21,6 +21,9 @@ export async function compare(options: CompareOptions, command: string): Promise
     });
   const peers = runs(options.peers, ({ left, right }) => left.lacks() ?? right.lacks());
   const measures = runs(options.measures, (measure) => measure.lacks?.());
+  if (peers.length === 0 || measures.length === 0) {
+    throw new Error(`nothing can run here: ${skipped.map(({ what, why }) => `${what}: ${why}`).join('; ')}`);
+  }
   const found = environment();
   const outcome = await runRounds({ peers, measures, rounds, pace, limit, progress: progress(started) });
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');

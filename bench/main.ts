@@ -45,7 +45,9 @@ function readReport(file: string): Result {
   try {
     result = JSON.parse(text) as Result;
   } catch {} // said below
-  if (result?.format !== 1) throw new Error(`${file} is no report.json of this program's`);
+  if (result?.format !== 1 || !Array.isArray(result.runs)) {
+    throw new Error(`${file} is no report.json of this program's`);
+  }
   return result;
 }
 

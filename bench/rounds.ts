@@ -99,8 +99,11 @@ function checkDaemons({ left, right }: Pair): void {
   }
 }
 
-/** An error in a line. */
-function sentence(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/\s+/g, ' ').slice(0, 300);
+const LONGEST_REASON = 400;
+
+/** An error in a line. Of a long one the middle is left out: it begins with the command, and ends with the cause. */
+export function sentence(error: unknown): string {
+  const text = (error instanceof Error ? error.message : String(error)).replace(/\s+/g, ' ').trim();
+  if (text.length <= LONGEST_REASON) return text;
+  return `${text.slice(0, LONGEST_REASON / 4)} ... ${text.slice((-3 * LONGEST_REASON) / 4)}`;
 }

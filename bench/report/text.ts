@@ -80,7 +80,10 @@ function roundsOf({ runs }: Result): number {
 export function tailLines(result: Result): string[] {
   const { noisy, reasons, undecided } = judge(result);
   const failed = result.runs.flatMap(({ peer, round, failures }) =>
-    failures.map(({ keys, why }) => `failed: ${peer}, round ${round}, ${keys.join(' ')}: ${why}`),
+    failures.map(({ keys, why }) => {
+      const what = keys.length === result.quantities.length ? 'everything' : keys.join(' ');
+      return `failed: ${peer}, round ${round}, ${what}: ${why}`;
+    }),
   );
   const alike = new Map<string, string[]>();
   for (const { title, peers } of undecided) {

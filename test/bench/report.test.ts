@@ -53,9 +53,14 @@ test('a round that failed gives no figure, and the row says why', () => {
   assert.deepEqual([value!.median, ratio!.median, failures], [5, 0.5, ['iperf3 said no']]);
   const text = terminalReport(FAILED);
   assert.match(text, /5\.00 0\.50 x \[1 failed\]/);
-  assert.match(text, /failed: redirect, round 1, tcp lost: iperf3 said no/);
+  assert.match(text, /failed: redirect, round 1, everything: iperf3 said no/);
   const all = result([run(1, 'kernel', 10), run(1, 'redirect', undefined, { failures: [failure] })]);
   assert.match(terminalReport(all), /TCP, Gbit\/s +10\.0 +failed\n/);
+});
+
+test('of a part that failed its quantities are named', () => {
+  const part = result([run(1, 'kernel', 10), run(1, 'redirect', 9, { failures: [{ keys: ['lost'], why: 'no' }] })]);
+  assert.match(terminalReport(part), /failed: redirect, round 1, lost: no/);
 });
 
 test('three digits', () => {
