@@ -36,7 +36,7 @@ const GROUPS: Readonly<Record<string, string>> = {
 /** The peers that --peers names, each once. Throws an Error that says what is wrong. */
 export function parsePeers(list: string): Peer[] {
   const names = list.split(',').flatMap((word) => (Object.hasOwn(GROUPS, word) ? GROUPS[word]!.split(',') : [word]));
-  return [...new Set(names)].map(parsePeer);
+  return [...new Map(names.map(parsePeer).map((peer) => [peer.name, peer])).values()];
 }
 
 /** KIND, or LEFT:RIGHT. */

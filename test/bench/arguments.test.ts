@@ -32,6 +32,11 @@ test('peers of two kinds, without offloads, from elsewhere', () => {
   assert.ok(options('--peers', 'tiers').peers.length > 8);
 });
 
+test('a peer that is named in two ways is one', () => {
+  const names = options('--peers', 'kernel,kernel:kernel,udp').peers.map(({ name }) => name);
+  assert.deepEqual(names, ['kernel', 'udp']);
+});
+
 test('measurements come in the order in which they are taken', () => {
   const names = options('--measures', 'tcp1,rtt').measures.map(({ name }) => name);
   assert.deepEqual(names, ['rtt', 'tcp1']);
