@@ -6,7 +6,7 @@ import { CAPABILITY_WORDS } from '../../system/capabilities.ts';
 import type { Kind } from './kind.ts';
 
 /** Name -> its words, and what it is. */
-const UPLINKS: Readonly<Record<string, { readonly words: string; readonly about: string }>> = {
+export const UPLINKS: Readonly<Record<string, { readonly words: string; readonly about: string }>> = {
   auto: { words: 'uplink auto', about: 'uvxlan, the uplink that it takes by itself' },
   redirect: { words: 'uplink redirect', about: 'uvxlan, frames redirected to and from the NIC' },
   offload: {
