@@ -20,6 +20,7 @@ async function run(command: Command, argv: readonly string[]): Promise<boolean> 
       list();
       return true;
     case 'compare':
+      wantRoot(command.name);
       return alone(() =>
         compare(command.options, ['npm run bench', ...(argv.length > 0 ? ['--', ...argv] : [])].join(' ')),
       );
@@ -34,6 +35,7 @@ async function run(command: Command, argv: readonly string[]): Promise<boolean> 
     case 'micro':
       return alone(() => micro(command.word));
     case 'transfer':
+      wantRoot(command.name);
       return alone(() => transfer(command.megabytes));
   }
 }
@@ -49,6 +51,11 @@ function readReport(file: string): Result {
     throw new Error(`${file} is no report.json of this program's`);
   }
   return result;
+}
+
+/** Throws when we may not make network namespaces. */
+function wantRoot(name: Command['name']): void {
+  if (process.geteuid!() !== 0) throw new Error(`${name} needs root, to create network namespaces`);
 }
 
 /** Runs what measures. Throws when another benchmark runs. */

@@ -86,7 +86,7 @@ export const loadedRoundTrip: Measure = {
 
 export const floodPing: Measure = {
   name: 'ping',
-  about: 'flood ping: the mean of as many round trips as there is time for',
+  about: `flood ping: the mean of ${PINGS} round trips`,
   mtu: 1500,
   quantities: [{ key: 'ping', title: 'flood ping, mean', unit: 'us', better: 'less' }],
   async run({ left, right }) {

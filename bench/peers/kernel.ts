@@ -14,7 +14,7 @@ export const kernel: Kind = {
       runSync(`ip link del ${name}`);
       return undefined;
     } catch (error) {
-      return `this kernel has no vxlan device: ${(error as Error).message.split('\n').at(-1)}`;
+      return `the kernel makes no vxlan device: ${(error as Error).message.split('\n').at(-1)}`;
     }
   },
   open: (host, options) => ({ ...kernelVtep(host, options), daemons: [] }),
