@@ -27,6 +27,8 @@ export interface Axes {
 }
 
 const WIDTH = 520;
+/** Classes of lines in the style of page.ts; after those dashed ones. */
+const COLORS = 8;
 
 /** Horizontal bars from zero, a whisker from the smallest to the largest value. */
 export function barChart(title: string, bars: readonly Bar[]): string {
@@ -80,10 +82,11 @@ export function lineChart({ title, x: xTitle, y: yTitle, logY = false }: Axes, s
   parts.push(text((left + WIDTH - right) / 2, bottom + 34, xTitle, 'middle'), text(left, top - 6, yTitle));
   shown.forEach(({ name, points }, i) => {
     const path = points.map(([px, py], k) => `${k === 0 ? 'M' : 'L'}${round(x(px))} ${round(y(py))}`).join('');
-    parts.push(`<path class="line c${i % 8}" d="${path}"><title>${escaped(name)}</title></path>`);
+    const line = `line c${i % COLORS}${i < COLORS ? '' : ' dashed'}`;
+    parts.push(`<path class="${line}" d="${path}"><title>${escaped(name)}</title></path>`);
     const legend = bottom + 54 + Math.floor(i / 3) * 18;
     const at = left + (i % 3) * 150;
-    parts.push(`<path class="line c${i % 8}" d="M${at} ${legend - 4}h18"/>`, text(at + 24, legend, name));
+    parts.push(`<path class="${line}" d="M${at} ${legend - 4}h18"/>`, text(at + 24, legend, name));
   });
   return svg(title, bottom + 48 + Math.ceil(series.length / 3) * 18, parts);
 }

@@ -10,7 +10,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--ink); } svg .title { font-weight: 600; font-size: 13px; }
 .bar { fill: var(--bar); } .base { fill: var(--base); } .whisker { stroke: var(--ink); fill: none; } .grid { stroke: var(--faint); }
 .line { fill: none; stroke-width: 2; } .c0 { stroke: #8a94a3; } .c1 { stroke: #2f6fde; } .c2 { stroke: #e2762b; } .c3 { stroke: #2a9d62; }
-.c4 { stroke: #b45ad1; } .c5 { stroke: #c9a227; } .c6 { stroke: #d1495b; } .c7 { stroke: #3aa6b9; }
+.c4 { stroke: #b45ad1; } .c5 { stroke: #c9a227; } .c6 { stroke: #d1495b; } .c7 { stroke: #3aa6b9; } .dashed { stroke-dasharray: 6 3; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--faint); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }

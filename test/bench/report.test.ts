@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { judge } from '../../bench/noise.ts';
+import { lineChart } from '../../bench/report/chart.ts';
 import { htmlReport } from '../../bench/report/html.ts';
 import { figure, markdownReport, terminalReport } from '../../bench/report/text.ts';
 import { cellOf, type Failure, type Result, type Run } from '../../bench/result.ts';
@@ -126,4 +127,11 @@ test('the HTML page is whole, escaped, and asks the network for nothing', () => 
   );
   assert.ok(Math.abs(own! / base! - 0.5) < 0.01, `${own} of ${base}`);
   assert.match(html, /Round trips, idle/);
+});
+
+test('no two lines of a chart look alike, however many there are', () => {
+  const series = Array.from({ length: 12 }, (_, i) => ({ name: `peer ${i}`, points: [[10, i + 1] as const] }));
+  const chart = lineChart({ title: 'x', x: 'x', y: 'y', logY: true }, series);
+  const classes = [...chart.matchAll(/<path class="(line [^"]*)" [^>]*><title>/g)].map(([, name]) => name);
+  assert.equal(new Set(classes).size, 12);
 });
