@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { MEASURES } from '../../bench/measures/measures.ts';
 import { parsePauses } from '../../bench/measures/processes.ts';
-import { parseLog } from '../../bench/measures/round-trip.ts';
+import { parseLog, sample } from '../../bench/measures/round-trip.ts';
 
 test('no two measurements give the same quantity', () => {
   const keys = MEASURES.flatMap(({ quantities }) => quantities.map(({ key }) => key));
@@ -19,6 +19,14 @@ packet, txTime(sec), rxTime(sec), rtt(usec)
 `;
   assert.deepEqual([...parseLog(log)], [13.666, 14.507]);
   assert.throws(() => parseLog('packet, txTime(sec), rxTime(sec), rtt(usec)\n'), /no round trips/);
+});
+
+test('a percentile is told where something lies beyond it', () => {
+  const keys = (count: number) => Object.keys(sample('rtt', new Float64Array(count)).values);
+  assert.deepEqual(keys(1), []);
+  assert.deepEqual(keys(99), ['rtt.p50']);
+  assert.deepEqual(keys(101), ['rtt.p50', 'rtt.p99']);
+  assert.deepEqual(keys(1001), ['rtt.p50', 'rtt.p99', 'rtt.p999']);
 });
 
 test("V8's trace of collections", () => {
