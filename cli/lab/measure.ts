@@ -95,6 +95,14 @@ interface Sum {
   retransmits?: number;
 }
 
+/**
+ * Each run has a port of its own: a datagram of a flood that comes late, when the next server waits, would be taken for that one's client,
+ * and the client wait in vain.
+ */
+const FIRST_PORT = 5201;
+const PORTS = 1000;
+let runs = 0;
+
 /** Runs an iperf3 server on `server` and a client on `client` that connects to `address`. */
 export async function iperf3(
   client: Host,
@@ -104,12 +112,13 @@ export async function iperf3(
 ): Promise<IperfResult> {
   const { seconds = 2, writes, udp = false, streams = 1 } = options;
   const end = writes === undefined ? ['-t', `${seconds}`] : ['-k', `${writes}`];
-  const command = ['iperf3', '-J', '-c', address, ...end, '-P', `${streams}`];
+  const port = `${FIRST_PORT + (runs++ % PORTS)}`;
+  const command = ['iperf3', '-J', '-c', address, '-p', port, ...end, '-P', `${streams}`];
   if (udp) command.push('-u');
   if (options.bitrate !== undefined) command.push('-b', `${options.bitrate}`);
   if (options.length !== undefined) command.push('-l', `${options.length}`);
   if (options.reverse) command.push('-R');
-  const listener = server.spawn('iperf3 -s -1 --forceflush');
+  const listener = server.spawn(`iperf3 -s -1 -p ${port} --forceflush`);
   try {
     await listener.waitFor(/Server listening/);
     const result = await client.run([...command, ...(options.extra ?? [])], {
