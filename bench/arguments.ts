@@ -42,7 +42,7 @@ export type Command =
   | { readonly name: 'micro'; readonly word: string }
   | { readonly name: 'transfer'; readonly megabytes: number };
 
-const FULL = { peers: 'full', measures: 'full', rounds: 3, seconds: 2, trials: 8, limit: 29 };
+const FULL = { peers: 'full', measures: 'full', rounds: 3, seconds: 1, trials: 8, limit: 29 };
 const QUICK = { peers: 'quick', measures: 'quick', rounds: 2, seconds: 1, trials: 6, limit: 2.9 };
 
 /** Throws ArgumentError that says what is wrong. */

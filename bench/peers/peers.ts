@@ -26,7 +26,7 @@ const KINDS: readonly Kind[] = [veth, kernel, openVswitch];
 
 /** What --peers may name instead of peers. */
 const GROUPS: Readonly<Record<string, string>> = {
-  quick: 'kernel,redirect,redirect:kernel,kernel:redirect,udp,ovs',
+  quick: 'kernel,redirect,offload,ovs',
   full: 'veth,kernel,redirect,offload,redirect:kernel,kernel:redirect,udp,raw,ovs',
   tiers:
     'kernel,redirect/tcx,redirect/gro,redirect/uso,redirect/tunnel-gso,redirect/tunnel-gso+uso,' +
