@@ -104,14 +104,13 @@ export class FdbRecords {
     const own = table.find(device, high, low);
     const cell = own >= 0 ? own : table.find(device, 0, 0);
     if (cell < 0) return undefined;
-    const destination = table.destination(cell);
     return {
       mac: formatMac(macBytes(table.macHigh(cell), table.macLow(cell))),
       isOwn: own >= 0,
       state: isDynamic(table.state(cell)) ? 'dynamic' : stateText(table.state(cell)) || 'dynamic',
       isLearned: table.state(cell) === LEARNED,
       updated: table.updated(cell),
-      nextHops: destination & 1 ? this.#fdb.lists.members(destination >> 1) : [destination >> 1],
+      nextHops: this.#members(table.destination(cell)),
     };
   }
 
@@ -123,9 +122,12 @@ export class FdbRecords {
 
   /** Where the entry's frames go. */
   hops(cell: number): NextHopKey[] {
-    const destination = this.#fdb.table.destination(cell);
-    const members = destination & 1 ? this.#fdb.lists.members(destination >> 1) : [destination >> 1];
-    return members.map((member) => this.#fdb.nextHops.key(member));
+    return this.#members(this.#fdb.table.destination(cell)).map((member) => this.#fdb.nextHops.key(member));
+  }
+
+  /** Indices of the next hops of a cell's destination. */
+  #members(destination: number): number[] {
+    return destination & 1 ? this.#fdb.lists.members(destination >> 1) : [destination >> 1];
   }
 
   /** One record a remote, or one for a group; with ages when `now` is given. */

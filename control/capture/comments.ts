@@ -26,6 +26,12 @@ export interface CaptureNames {
   nextHop(index: number, device: number, frame: Uint8Array): string;
 }
 
+/** What comments depend on: words of a record, of its flags these, and where there is a next hop the destination MAC, which names an FDB entry. */
+export const COMMENT_WORDS = [
+  ...[RECORD_NEXT_HOP, RECORD_DEVICE, RECORD_COPIES, RECORD_DROP, RECORD_DROPPED, RECORD_GSO, RECORD_GSO_SIZE],
+] as const;
+export const COMMENT_FLAGS = RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST;
+
 /** `record`: its header's first word. `bytes`: of the packet. */
 export function commentsOf(names: CaptureNames, words: Int32Array, record: number, bytes: Uint8Array): string[] {
   const flags = words[record + RECORD_FLAGS];

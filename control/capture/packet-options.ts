@@ -2,30 +2,18 @@
 import {
   dataOf,
   RECORD_CAPTURED,
-  RECORD_COPIES,
-  RECORD_DEVICE,
-  RECORD_DROP,
-  RECORD_DROPPED,
   RECORD_FLAGS,
-  RECORD_GSO,
-  RECORD_GSO_SIZE,
   RECORD_NEXT_HOP,
-  RECORD_OUTER,
   RECORD_RECEIVED,
-  RECORD_VIA_HOST,
   type RingReader,
 } from '../../dataplane/record/ring.ts';
 import { INBOUND, OUTBOUND, packetOptions } from '../../packets/pcapng.ts';
 import { get16, get32 } from '../../wire/bytes.ts';
 import { MAC_LENGTH } from '../../wire/ethernet.ts';
-import { type CaptureNames, commentsOf } from './comments.ts';
+import { type CaptureNames, COMMENT_FLAGS, COMMENT_WORDS, commentsOf } from './comments.ts';
 
-/** Words of a record that options depend on, beside its flags and the destination MAC, by which an FDB entry is named. */
-const WORDS = [
-  ...[RECORD_NEXT_HOP, RECORD_DEVICE, RECORD_COPIES, RECORD_DROP, RECORD_DROPPED, RECORD_GSO, RECORD_GSO_SIZE],
-] as const;
-const FLAGS = RECORD_OUTER | RECORD_RECEIVED | RECORD_VIA_HOST;
-const KEY = WORDS.length + 3;
+/** Flags and destination MAC go before COMMENT_WORDS. */
+const KEY = COMMENT_WORDS.length + 3;
 /** A power of two. */
 const SLOTS = 256;
 
@@ -61,11 +49,11 @@ export class PacketOptions {
   #find({ words, bytes }: RingReader, record: number): number {
     const key = this.#key;
     const at = dataOf(words, record);
-    let hash = (key[0] = words[record + RECORD_FLAGS] & FLAGS);
+    let hash = (key[0] = words[record + RECORD_FLAGS] & COMMENT_FLAGS);
     const hasMac = words[record + RECORD_NEXT_HOP] > 0 && words[record + RECORD_CAPTURED] >= MAC_LENGTH;
     key[1] = hasMac ? get16(bytes, at) : 0;
     key[2] = hasMac ? get32(bytes, at + 2) : 0;
-    for (let i = 0; i < WORDS.length; i++) key[i + 3] = words[record + WORDS[i]];
+    for (let i = 0; i < COMMENT_WORDS.length; i++) key[i + 3] = words[record + COMMENT_WORDS[i]];
     for (let i = 1; i < KEY; i++) hash = Math.imul(hash ^ key[i], 0x9e3779b1);
     return (hash >>> 16) & (SLOTS - 1);
   }
