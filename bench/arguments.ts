@@ -13,6 +13,7 @@ compare (the default): uvxlan beside the kernel's VXLAN and others, two hosts on
   --measures LIST     which measurements; groups: quick, full
   --rounds N          how many rounds, as long as there is time
   --seconds S         whole seconds of one stream; a trial of a search takes half of it
+  --congestion NAME   TCP congestion control of the runs, e.g. cubic; default is the machine's, which the report names
   --limit MINUTES     begins no round that would not end within so many
   --output DIR        also writes report.json, report.md and report.html there
 list                  peers and measurements, and which of them cannot run here
@@ -31,6 +32,7 @@ export interface CompareOptions {
   readonly pace: Pace;
   /** Seconds. */
   readonly limit: number;
+  readonly congestion: string | undefined;
   readonly output: string | undefined;
 }
 
@@ -93,6 +95,7 @@ function parse(argv: readonly string[]) {
         rounds: { type: 'string' },
         seconds: { type: 'string' },
         limit: { type: 'string' },
+        congestion: { type: 'string' },
         output: { type: 'string' },
       },
     });
@@ -110,6 +113,7 @@ function compareOptions(values: ReturnType<typeof parse>['values']): CompareOpti
     rounds: number('--rounds', values.rounds ?? preset.rounds, 1, 100, true),
     pace: { seconds, trialSeconds: seconds / 2, trials: preset.trials },
     limit: number('--limit', values.limit ?? preset.limit, 0.1, 600) * 60,
+    congestion: values.congestion,
     output: values.output,
   };
 }

@@ -6,10 +6,12 @@ import { htmlReport } from './report/html.ts';
 import { markdownReport, terminalReport } from './report/text.ts';
 import type { Result } from './result.ts';
 import { runRounds } from './rounds.ts';
+import { checkCongestion, socketsText } from './sockets.ts';
 
 /** Prints the report; returns whether every figure could be had. */
 export async function compare(options: CompareOptions, command: string): Promise<boolean> {
-  const { pace, limit, output, rounds } = options;
+  const { pace, limit, output, rounds, congestion } = options;
+  if (congestion !== undefined) checkCongestion(congestion);
   if (output !== undefined) mkdirSync(output, { recursive: true }); // so that it does not fail in the end
   const started = new Date();
   const skipped: { what: string; why: string }[] = [];
@@ -24,8 +26,8 @@ export async function compare(options: CompareOptions, command: string): Promise
   if (peers.length === 0 || measures.length === 0) {
     throw new Error(`nothing can run here: ${skipped.map(({ what, why }) => `${what}: ${why}`).join('; ')}`);
   }
-  const found = environment();
-  const outcome = await runRounds({ peers, measures, rounds, pace, limit, progress: progress(started) });
+  const found = { ...environment(), sockets: socketsText(congestion) };
+  const outcome = await runRounds({ peers, measures, rounds, pace, limit, congestion, progress: progress(started) });
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
   const result: Result = {
     format: 1,

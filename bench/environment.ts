@@ -13,6 +13,8 @@ export interface Environment {
   readonly memoryGB: number;
   /** Hypervisor, cpufreq governor, clock, and our priority: what makes one machine differ from its like. */
   readonly machine: string;
+  /** Congestion control, buffers, qdisc of the runs; undefined where no network is measured. */
+  readonly sockets?: string | undefined;
   /** Of the last minute, at the start. */
   readonly load: number;
   readonly tools: string;
@@ -37,7 +39,7 @@ export function environment(): Environment {
 export function environmentText(it: Environment): string {
   return (
     `uvxlan ${it.uvxlan}, Node ${it.node}, Linux ${it.linux} ${it.arch}, ${it.cpus} x ${it.cpu}, ${it.memoryGB} GB, ` +
-    `${it.machine}; load ${it.load.toFixed(1)} at the start; ${it.tools}`
+    `${it.machine};${it.sockets ? ` ${it.sockets};` : ''} load ${it.load.toFixed(1)} at the start; ${it.tools}`
   );
 }
 

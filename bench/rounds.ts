@@ -4,6 +4,7 @@ import { background, cpuTime } from './machine.ts';
 import type { Histogram, Measure, Pace } from './measures/measure.ts';
 import { build, type Pair, type Peer } from './peers/peers.ts';
 import type { Failure, Run } from './result.ts';
+import { setCongestion } from './sockets.ts';
 
 /** Round trips of the warm-up. */
 const PINGS = 3000;
@@ -15,6 +16,8 @@ export interface RoundsOptions {
   readonly pace: Pace;
   /** Seconds after which no round is begun that is not likely to end in time. */
   readonly limit: number;
+  /** The TCP congestion control of the runs; undefined: what the machine has. */
+  readonly congestion?: string | undefined;
   /** Told what is done now, with the share of all that is done. */
   readonly progress: (what: string, done: number) => void;
 }
@@ -45,7 +48,7 @@ export async function runRounds(options: RoundsOptions): Promise<{ runs: Run[]; 
 async function runPeer(
   round: number,
   peer: Peer,
-  { measures, pace }: RoundsOptions,
+  { measures, pace, congestion }: RoundsOptions,
   say: (measure: string, step: number) => void,
 ): Promise<Run> {
   const share = await background();
@@ -61,6 +64,7 @@ async function runPeer(
     try {
       const pair = await build(peer, mtu);
       try {
+        if (congestion !== undefined) setCongestion(pair, congestion);
         // Caches fill, learning ends, V8 compiles what is hot.
         const { host } = pair.left;
         const [address] = pair.right.addresses as [string];

@@ -21,6 +21,7 @@ test('--quick, and what is said besides', () => {
     quick.peers.map(({ name }) => name),
     ['redirect', 'kernel'],
   );
+  assert.equal(options('--quick', '--congestion', 'cubic').congestion, 'cubic');
   assert.ok(quick.rounds === 5 && quick.limit < 180 && quick.pace.seconds === 1);
 });
 

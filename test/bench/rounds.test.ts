@@ -5,6 +5,11 @@ import { parseMeasures } from '../../bench/measures/measures.ts';
 import { parsePeers } from '../../bench/peers/peers.ts';
 import { sentence } from '../../bench/rounds.ts';
 
+const OPTIONS = {
+  ...{ peers: parsePeers('kernel'), measures: parseMeasures('ping'), rounds: 1, limit: 60 },
+  ...{ pace: { seconds: 1, trialSeconds: 0.5, trials: 1 }, congestion: undefined, output: undefined },
+};
+
 test('a reason is one line, with what was run and, at its end, the cause', () => {
   assert.equal(sentence(new Error('no such\n  device\n')), 'no such device');
   const long = sentence(new Error(`iperf3 -J ${'word '.repeat(200)}ENODEV`));
@@ -13,9 +18,15 @@ test('a reason is one line, with what was run and, at its end, the cause', () =>
 });
 
 test('a comparison that has nobody to compare is no success', async () => {
-  const options = { rounds: 1, pace: { seconds: 1, trialSeconds: 0.5, trials: 1 }, limit: 60, output: undefined };
   await assert.rejects(
-    compare({ peers: parsePeers('redirect@/nowhere'), measures: parseMeasures('ping'), ...options }, 'npm run bench'),
+    compare({ ...OPTIONS, peers: parsePeers('redirect@/nowhere') }, 'npm run bench'),
     /nothing can run here: redirect@\/nowhere: \/nowhere\/dist\/cli\/main\.js is not there/,
+  );
+});
+
+test('a congestion control that the kernel does not have is refused before anything runs', async () => {
+  await assert.rejects(
+    compare({ ...OPTIONS, congestion: 'carrier-pigeon' }, 'npm run bench'),
+    /no "carrier-pigeon"; it has .*\breno\b/,
   );
 });

@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { parseMeasures } from '../../bench/measures/measures.ts';
-import { parsePeers } from '../../bench/peers/peers.ts';
+import { build, parsePeers } from '../../bench/peers/peers.ts';
 import { runRounds } from '../../bench/rounds.ts';
+import { congestionControls, setCongestion, socketsText } from '../../bench/sockets.ts';
 import { lossyPair } from '../../bench/transfer.ts';
+import { iperf3 } from '../../cli/lab/measure.ts';
 import { bulkTransfer } from './bulk.ts';
 import { lacking } from './requirements.ts';
 
@@ -47,6 +49,28 @@ test('a peer that does not come up has reasons in the place of figures', {
   const { runs } = await runRounds({ peers: [broken], measures: parseMeasures('tcp1,ping'), ...options });
   assert.deepEqual(runs[0]!.values, {});
   assert.deepEqual(runs[0]!.failures, [{ keys: ['ping', 'tcp1', 'tcp1.back', 'tcp1.cpu'], why: 'no such device' }]);
+});
+
+test('TCP of the runs takes the congestion control that is asked for', {
+  skip: lacking('iperf3') || (congestionControls().length < 2 && 'needs two congestion controls'),
+  timeout: 60_000,
+}, async () => {
+  const [peer] = parsePeers('veth');
+  const { left, right, remove } = await build(peer!, 1500);
+  try {
+    const used = async () => {
+      const { report } = await iperf3(left.host, right.host, right.addresses[0]!, { writes: 1 });
+      const { sender_tcp_congestion: sender, receiver_tcp_congestion: receiver } = report.end as Record<string, string>;
+      return { sender: sender!, receiver: receiver! };
+    };
+    const { sender: usual } = await used();
+    assert.match(socketsText(), new RegExp(`^TCP ${usual}, buffers up to [1-9]`));
+    const other = congestionControls().find((name) => name !== usual)!;
+    setCongestion({ left, right, remove }, other);
+    assert.deepEqual(await used(), { sender: other, receiver: other });
+  } finally {
+    remove();
+  }
 });
 
 for (const uplink of ['redirect', 'udp']) {
