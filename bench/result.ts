@@ -1,6 +1,6 @@
 /** What a benchmark has found, as it is written to JSON; all reports are made from it. */
 import type { Environment } from './environment.ts';
-import type { Histogram, Pace, Quantity } from './measures/measure.ts';
+import type { Failure, Histogram, Pace, Quantity } from './measures/measure.ts';
 import { addHistograms, type Summary, summarize } from './statistics.ts';
 
 export interface Result {
@@ -33,12 +33,6 @@ export interface Run {
   readonly values: Readonly<Record<string, number>>;
   readonly histograms: Readonly<Record<string, Histogram>>;
   readonly failures: readonly Failure[];
-}
-
-export interface Failure {
-  /** Quantities that have no figure because of it. */
-  readonly keys: readonly string[];
-  readonly why: string;
 }
 
 /** What everything is compared with. */

@@ -1,9 +1,9 @@
 /** Interleaved rounds: A B C A B C, so that a machine whose speed drifts treats all alike. */
 import { iperf3, ping } from '../cli/lab/measure.ts';
 import { background, cpuTime } from './machine.ts';
-import type { Histogram, Measure, Pace } from './measures/measure.ts';
+import type { Failure, Histogram, Measure, Pace } from './measures/measure.ts';
 import { build, type Pair, type Peer } from './peers/peers.ts';
-import type { Failure, Run } from './result.ts';
+import type { Run } from './result.ts';
 import { setCongestion } from './sockets.ts';
 
 /** Round trips of the warm-up. */
@@ -78,6 +78,7 @@ async function runPeer(
             checkDaemons(pair);
             Object.assign(values, sample.values);
             Object.assign(histograms, sample.histograms);
+            failures.push(...(sample.failures ?? []));
           } catch (error) {
             fail([measure], error);
           }

@@ -10,8 +10,10 @@ export interface Trial {
 }
 
 export interface Search {
-  /** Highest offered rate of a trial that lost at most `limit`; 0 when every trial lost more. */
-  readonly rate: number;
+  /** Highest offered rate of a trial that lost at most `limit`; undefined when every trial lost more. */
+  readonly rate: number | undefined;
+  /** Lowest rate that was tried, the flood's included. */
+  readonly lowest: number;
   /** As fast as the sender can. */
   readonly flood: Trial;
   readonly trials: number;
@@ -24,21 +26,23 @@ export interface Search {
  */
 export async function highestRate(
   trial: (rate: number) => Promise<Trial>,
-  { trials, limit = 0.001, resolution = 0.03 }: { trials: number; limit?: number; resolution?: number },
+  { trials, limit, resolution = 0.03 }: { trials: number; limit: number; resolution?: number },
 ): Promise<Search> {
   const flood = await trial(0);
-  if (flood.loss <= limit) return { rate: flood.offered, flood, trials: 1 };
-  let best = 0;
-  let low = flood.delivered / 100;
+  if (flood.loss <= limit) return { rate: flood.offered, lowest: flood.offered, flood, trials: 1 };
+  let best: number | undefined;
+  let lowest = flood.offered;
   let high = flood.offered;
-  // What arrives of a flood is a good guess of what can.
-  let rate = Math.min(flood.delivered, high / (1 + resolution));
+  // What arrives of a flood is a good guess of what can, unless nearly nothing does.
+  let rate = Math.min(Math.max(flood.delivered, high / 100), high / (1 + resolution));
+  let low = rate / 100;
   let done = 1;
   while (done < trials && high > low * (1 + resolution)) {
     const { offered, loss } = await trial(rate);
     done++;
+    lowest = Math.min(lowest, offered);
     if (loss <= limit) {
-      best = Math.max(best, offered);
+      best = Math.max(best ?? 0, offered);
       // A sender that does not reach a rate will not reach a higher one.
       if (offered < rate * (1 - resolution)) break;
       low = rate;
@@ -47,5 +51,5 @@ export async function highestRate(
     }
     rate = Math.sqrt(low * high);
   }
-  return { rate: best, flood, trials: done };
+  return { rate: best, lowest, flood, trials: done };
 }

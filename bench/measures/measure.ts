@@ -26,6 +26,14 @@ export interface Sample {
   readonly values: Readonly<Record<string, number>>;
   /** Round trips, counted by size. */
   readonly histograms?: Readonly<Record<string, Histogram>>;
+  /** Of the quantities that have no figure although the others do. */
+  readonly failures?: readonly Failure[];
+}
+
+export interface Failure {
+  /** Quantities that have no figure because of it. */
+  readonly keys: readonly string[];
+  readonly why: string;
 }
 
 /** Counts of values in buckets: bucket i holds those from `edges[i]` to below `edges[i + 1]`. */

@@ -2,9 +2,11 @@
 import { type IperfResult, iperf3 } from '../../cli/lab/measure.ts';
 import { cpuSecondsOf } from '../machine.ts';
 import type { Pair } from '../peers/peers.ts';
-import { highestRate, type Trial } from '../search.ts';
+import { highestRate, type Search, type Trial } from '../search.ts';
 import type { Measure } from './measure.ts';
 
+/** The share that a rate may lose. */
+const MOST_LOST = 0.001;
 const SIZES = [64, 256, 512, 1024, 1400];
 /** Every overlay but `raw` carries as many. */
 const MODEST_RATE = 50_000;
@@ -18,6 +20,11 @@ async function send({ left, right }: Pair, length: number, rate: number, seconds
 
 function toTrial({ packets, lost, loss, seconds }: IperfResult): Trial {
   return { offered: packets / seconds / 1e3, delivered: (packets - lost) / seconds / 1e3, loss };
+}
+
+/** Why a search has no rate. */
+export function noRate({ trials, lowest }: Pick<Search, 'trials' | 'lowest'>): string {
+  return `each of ${trials} rates, down to ${lowest.toFixed(1)} kpps, lost more than ${MOST_LOST * 100} %`;
 }
 
 function udp(length: number): Measure {
@@ -36,10 +43,16 @@ function udp(length: number): Measure {
     ],
     async run(pair, { trialSeconds, trials }) {
       const trial = async (rate: number) => toTrial(await send(pair, length, rate * 1e3, trialSeconds));
-      const { rate, flood } = await highestRate(trial, { trials });
+      const search = await highestRate(trial, { trials, limit: MOST_LOST });
+      const { rate, flood } = search;
+      const arrived = { [key('flood')]: flood.delivered };
+      if (rate === undefined) {
+        const failures = [{ keys: [key('rate'), key('twice')], why: noRate(search) }];
+        return { values: arrived, failures };
+      }
       // The sender cannot do twice as much: then the flood is what comes nearest.
-      const twice = rate > 0 && rate * 2 < flood.offered ? (await trial(rate * 2)).delivered : flood.delivered;
-      return { values: { [key('rate')]: rate, [key('twice')]: twice, [key('flood')]: flood.delivered } };
+      const twice = rate * 2 < flood.offered ? (await trial(rate * 2)).delivered : flood.delivered;
+      return { values: { [key('rate')]: rate, [key('twice')]: twice, ...arrived } };
     },
   };
 }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import type { Failure } from '../../bench/measures/measure.ts';
 import { judge } from '../../bench/noise.ts';
 import { lineChart } from '../../bench/report/chart.ts';
 import { htmlReport } from '../../bench/report/html.ts';
 import { figure, markdownReport, terminalReport } from '../../bench/report/text.ts';
-import { cellOf, type Failure, type Result, type Run } from '../../bench/result.ts';
+import { cellOf, type Result, type Run } from '../../bench/result.ts';
 
 const GBPS = { key: 'tcp', title: 'TCP', unit: 'Gbit/s', better: 'more' } as const;
 const LOST = { key: 'lost', title: 'lost', unit: '%', better: 'less', noRatio: true } as const;
