@@ -12,7 +12,8 @@ compare (the default): uvxlan beside the kernel's VXLAN and others, two hosts on
                       groups: quick, full, tiers
   --measures LIST     which measurements; groups: quick, full
   --rounds N          how many rounds, as long as there is time
-  --seconds S         whole seconds of one stream; a trial of a search takes half of it
+  --seconds S         whole seconds of a run of streams, round trips or connections, default 1; a trial of a search takes half of it,
+                      and a search at most 8 trials (--quick: 6)
   --congestion NAME   TCP congestion control of the runs, e.g. cubic; default is the machine's, which the report names
   --limit MINUTES     begins no round that would not end within so many
   --output DIR        also writes report.json, report.md and report.html there

@@ -1,5 +1,6 @@
 /** Reports as text: for a terminal, and as Markdown. */
 import { environmentText } from '../environment.ts';
+import type { Pace } from '../measures/measure.ts';
 import { judge, ROUNDS_TO_TELL } from '../noise.ts';
 import { type Cell, cellOf, type Result } from '../result.ts';
 
@@ -67,9 +68,17 @@ export function headLines(result: Result): string[] {
     `uvxlan beside the kernel's VXLAN, ${result.started.slice(0, 16).replace('T', ' ')} UTC`,
     `${environmentText(result.environment)}.`,
     'Two hosts on this machine, a veth between them; both ends and the programs that measure share its CPUs. ' +
-      `Medians of ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} of ${result.pace.seconds} s (from-to), and the median of the ` +
+      `Medians of ${rounds} interleaved ${rounds === 1 ? 'round' : 'rounds'} (from-to), and the median of the ` +
       "ratios to the kernel's of the same round. Only ratios say something about another machine.",
+    paceText(result.pace),
   ];
+}
+
+function paceText({ seconds, trialSeconds, trials }: Pace): string {
+  return (
+    `A run of streams, round trips, connections or packets at a fixed rate lasts ${seconds} s (--seconds). A search for a rate has at most ${trials} trials: ` +
+    `a flood of ${Math.ceil(trialSeconds)} s, then rates of ${trialSeconds} s each, where RFC 2544 wants 60; one more is made at twice the rate found.`
+  );
 }
 
 function roundsOf({ runs }: Result): number {

@@ -84,6 +84,11 @@ test('Markdown has the spread', () => {
   assert.match(text, /\n- noise: the machine was quiet\n/);
 });
 
+test('how long things took is said', () => {
+  const text = terminalReport(result(THREE.runs, { pace: { seconds: 3, trialSeconds: 1.5, trials: 6 } }));
+  assert.match(text, /lasts 3 s .* at most 6 trials: a flood of 2 s, then rates of 1\.5 s each/);
+});
+
 test('what was left out is said', () => {
   const text = terminalReport(
     result(THREE.runs, { skipped: [{ what: 'ovs', why: 'not installed' }], cutShort: '3 of 5 rounds: no time' }),
