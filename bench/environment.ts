@@ -32,7 +32,7 @@ export function environment(): Environment {
     memoryGB: Math.round(os.totalmem() / 1e9),
     machine: machine(),
     load: os.loadavg()[0]!,
-    tools: ['iperf3', 'sockperf', 'ovs-vswitchd'].flatMap((tool) => version(tool) ?? []).join(', '),
+    tools: ['iperf3', 'ovs-vswitchd'].flatMap((tool) => version(tool) ?? []).join(', '),
   };
 }
 

@@ -25,7 +25,7 @@ const programs = {
     'ovs-vswitchd': 'openvswitch-switch',
   },
   // Without Open vSwitch, whose package starts daemons: a benchmark skips it, and says how to have it.
-  bench: { sockperf: 'sockperf', ethtool: 'ethtool', iptables: 'iptables' },
+  bench: { ethtool: 'ethtool', iptables: 'iptables' },
 };
 
 const minute = 60_000;

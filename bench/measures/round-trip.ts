@@ -1,40 +1,30 @@
-/** How long an answer takes: sockperf's ping-pong, idle and beside a TCP stream, and a flood ping. */
-import { readFileSync, rmSync } from 'node:fs';
+/** How long an answer takes: datagrams one after the other, idle and beside a TCP stream, and a flood ping. */
+import { fileURLToPath } from 'node:url';
 import { iperf3, ping } from '../../cli/lab/measure.ts';
-import { missing } from '../../cli/lab/programs.ts';
 import type { Pair } from '../peers/peers.ts';
+import type { RoundTrips } from '../programs/round-trips.ts';
 import { histogram, percentile } from '../statistics.ts';
 import type { Measure, Quantity, Sample } from './measure.ts';
 
-/** Bytes of UDP payload. */
-const SIZE = 64;
+const PROGRAM = [process.execPath, fileURLToPath(new URL('../programs/round-trips.js', import.meta.url))];
 const PINGS = 3000;
+/** The lost share above which the percentiles of the rest would flatter. */
+const MOST_LOST = 0.1;
 
-/** Microseconds, one a round trip, ascending. */
-async function pingPong({ left, right }: Pair, seconds: number): Promise<Float64Array> {
+async function roundTrips({ left, right }: Pair, seconds: number): Promise<RoundTrips> {
   const address = right.addresses[0]!;
-  const log = `${left.host.directory}/sockperf.csv`;
-  const server = right.host.spawn(`sockperf server -i ${address} -p 11111`);
+  const server = right.host.spawn([...PROGRAM, 'serve', address]);
   try {
-    await server.waitFor(/to block on socket/);
-    await left.host.run(
-      `sockperf ping-pong -i ${address} -p 11111 -t ${seconds} -m ${SIZE} --full-rtt --dontwarmup --full-log ${log}`,
-      { timeout: (seconds + 15) * 1000 },
-    );
-    return parseLog(readFileSync(log, 'latin1'));
+    const [, port] = await server.waitFor(/listening (\d+)/);
+    const client = [...PROGRAM, 'measure', address, port!, `${seconds}`];
+    const { stdout } = await left.host.run(client, { timeout: (seconds + 15) * 1000 });
+    return JSON.parse(stdout) as RoundTrips;
   } finally {
-    rmSync(log, { force: true });
     await server.stop('SIGKILL');
   }
 }
 
-/** The last column of sockperf's log, ascending. Throws when there is none. */
-export function parseLog(text: string): Float64Array {
-  // packet, txTime(sec), rxTime(sec), rtt(usec)
-  const values = Float64Array.from(text.matchAll(/^\d+, [\d.]+, [\d.]+, ([\d.]+)$/gm), ([, rtt]) => Number(rtt));
-  if (values.length === 0) throw new Error('sockperf logged no round trips');
-  return values.sort();
-}
+const PERCENTILES = { p50: 0.5, p99: 0.99, p999: 0.999 };
 
 function quantities(name: string, title: string): Quantity[] {
   const of = (key: string, what: string): Quantity => ({
@@ -43,17 +33,27 @@ function quantities(name: string, title: string): Quantity[] {
     unit: 'us',
     better: 'less',
   });
-  return [of('p50', 'p50'), of('p99', 'p99'), of('p999', 'p99.9')];
+  return [
+    ...[of('p50', 'p50'), of('p99', 'p99'), of('p999', 'p99.9')],
+    { ...of('lost', 'lost'), unit: '%', noRatio: true },
+    { ...of('answered', 'answered'), unit: '', better: 'more', noRatio: true },
+  ];
 }
 
-/** Of `values`, ascending. A percentile that nothing lies beyond would be the maximum by another name: it is left out. */
-export function sample(name: string, values: Float64Array): Sample {
-  const shares = { p50: 0.5, p99: 0.99, p999: 0.999 };
-  const told = Object.entries(shares).filter(([, share]) => Math.ceil(share * values.length) < values.length);
-  return {
-    values: Object.fromEntries(told.map(([key, share]) => [`${name}.${key}`, percentile(values, share)])),
-    histograms: { [name]: histogram(values) },
-  };
+/** Percentiles are of those that were answered. One that nothing lies beyond would be the maximum by another name: it is left out. */
+export function sample(name: string, { sent, microseconds }: RoundTrips): Sample {
+  const answered = microseconds.length;
+  const loss = sent > 0 ? (sent - answered) / sent : 1;
+  const counts = { [`${name}.lost`]: loss * 100, [`${name}.answered`]: answered };
+  if (loss > MOST_LOST) {
+    const keys = Object.keys(PERCENTILES).map((key) => `${name}.${key}`);
+    const why = `${(loss * 100).toFixed(1)} % of ${sent} were not answered: percentiles of the others would flatter`;
+    return { values: counts, failures: [{ keys, why }] };
+  }
+  const values = Float64Array.from(microseconds).sort();
+  const told = Object.entries(PERCENTILES).filter(([, share]) => Math.ceil(share * answered) < answered);
+  const percentiles = told.map(([key, share]) => [`${name}.${key}`, percentile(values, share)] as const);
+  return { values: { ...Object.fromEntries(percentiles), ...counts }, histograms: { [name]: histogram(values) } };
 }
 
 const IDLE = 'rtt';
@@ -61,11 +61,11 @@ const LOADED = 'rtt-loaded';
 
 export const roundTrip: Measure = {
   name: IDLE,
-  about: `round trip of ${SIZE} bytes of UDP, one after the other, nothing else running`,
+  about:
+    'round trip of 64 bytes of UDP, one after the other, nothing else running; what is lost is counted, and the next sent',
   mtu: 1500,
   quantities: quantities(IDLE, 'round trip'),
-  lacks: () => missing('sockperf'),
-  run: async (pair, { seconds }) => sample(IDLE, await pingPong(pair, seconds)),
+  run: async (pair, { seconds }) => sample(IDLE, await roundTrips(pair, seconds)),
 };
 
 export const loadedRoundTrip: Measure = {
@@ -73,13 +73,12 @@ export const loadedRoundTrip: Measure = {
   about: 'the same beside a TCP stream from left to right',
   mtu: 1500,
   quantities: quantities(LOADED, 'round trip beside a TCP stream'),
-  lacks: () => missing('sockperf'),
   async run(pair, { seconds }) {
     const { left, right } = pair;
-    // sockperf takes its time to begin and to end: the stream outlives it.
-    const load = iperf3(left.host, right.host, right.addresses[0]!, { seconds: seconds + 4 });
-    const [values] = await Promise.all([pingPong(pair, seconds), load]);
-    return sample(LOADED, values);
+    // The program takes its time to begin: the stream outlives what it counts.
+    const load = iperf3(left.host, right.host, right.addresses[0]!, { seconds: seconds + 3 });
+    const [found] = await Promise.all([roundTrips(pair, seconds), load]);
+    return sample(LOADED, found);
   },
 };
 

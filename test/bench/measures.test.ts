@@ -2,31 +2,42 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { MEASURES } from '../../bench/measures/measures.ts';
 import { parsePauses } from '../../bench/measures/processes.ts';
-import { parseLog, sample } from '../../bench/measures/round-trip.ts';
+import { sample } from '../../bench/measures/round-trip.ts';
 
 test('no two measurements give the same quantity', () => {
   const keys = MEASURES.flatMap(({ quantities }) => quantities.map(({ key }) => key));
   assert.equal(new Set(keys).size, keys.length);
 });
 
-test("sockperf's log", () => {
-  const log = `sockperf: Summary: Round trip is 14.0 usec
-------------------------------
-packet, txTime(sec), rxTime(sec), rtt(usec)
-0, 2.424300580, 2.424315087, 14.507
-1, 2.424315127, 2.424328793, 13.666
-------------------------------
-`;
-  assert.deepEqual([...parseLog(log)], [13.666, 14.507]);
-  assert.throws(() => parseLog('packet, txTime(sec), rxTime(sec), rtt(usec)\n'), /no round trips/);
+/** `answered` round trips of 1, 2, 3 ... microseconds. */
+const trips = (answered: number, sent = answered) => ({
+  ...{ sent, microseconds: Array.from({ length: answered }, (_, i) => answered - i) },
 });
 
 test('a percentile is told where something lies beyond it', () => {
-  const keys = (count: number) => Object.keys(sample('rtt', new Float64Array(count)).values);
+  const keys = (count: number) => Object.keys(sample('rtt', trips(count)).values).slice(0, -2);
   assert.deepEqual(keys(1), []);
   assert.deepEqual(keys(99), ['rtt.p50']);
   assert.deepEqual(keys(101), ['rtt.p50', 'rtt.p99']);
   assert.deepEqual(keys(1001), ['rtt.p50', 'rtt.p99', 'rtt.p999']);
+});
+
+test('percentiles are of what was answered, and what was lost is told', () => {
+  assert.deepEqual(sample('rtt', trips(190, 200)).values, {
+    ...{ 'rtt.p50': 95, 'rtt.p99': 189, 'rtt.lost': 5, 'rtt.answered': 190 },
+  });
+});
+
+test('of many losses the share alone is told', () => {
+  const { values, histograms, failures } = sample('rtt', trips(150, 200));
+  assert.deepEqual(values, { 'rtt.lost': 25, 'rtt.answered': 150 });
+  assert.equal(histograms, undefined);
+  assert.deepEqual(failures, [
+    {
+      keys: ['rtt.p50', 'rtt.p99', 'rtt.p999'],
+      why: '25.0 % of 200 were not answered: percentiles of the others would flatter',
+    },
+  ]);
 });
 
 test("V8's trace of collections", () => {

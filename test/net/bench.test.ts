@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { parseMeasures } from '../../bench/measures/measures.ts';
+import { roundTrip } from '../../bench/measures/round-trip.ts';
 import { build, parsePeers } from '../../bench/peers/peers.ts';
 import { runRounds } from '../../bench/rounds.ts';
 import { congestionControls, setCongestion, socketsText } from '../../bench/sockets.ts';
@@ -70,6 +71,24 @@ test('TCP of the runs takes the congestion control that is asked for', {
     assert.deepEqual(await used(), { sender: other, receiver: other });
   } finally {
     remove();
+  }
+});
+
+test('round trips go on after a loss, and count it', {
+  skip: lacking('iptables'),
+  timeout: 60_000,
+}, async () => {
+  const [peer] = parsePeers('veth');
+  const pair = await build(peer!, 1500);
+  try {
+    pair.right.host.exec('iptables -A INPUT -p udp -m statistic --mode nth --every 50 --packet 0 -j DROP');
+    const { values, failures } = await roundTrip.run(pair, PACE);
+    assert.equal(failures, undefined);
+    assert.ok(values['rtt.answered']! > 98, `${values['rtt.answered']} answered`); // two were lost
+    assert.ok(Math.abs(values['rtt.lost']! - 2) < 1, `${values['rtt.lost']} % lost`);
+    assert.ok(values['rtt.p50']! > 0);
+  } finally {
+    pair.remove();
   }
 });
 
