@@ -13,7 +13,7 @@ compare (the default): uvxlan beside the kernel's VXLAN and others, two hosts on
   --measures LIST     which measurements; groups: quick, full
   --rounds N          how many rounds, as long as there is time
   --seconds S         whole seconds of a run of streams, round trips or connections, default 1; a trial of a search takes half of it,
-                      and a search at most 8 trials (--quick: 6)
+                      and a search at most 10 trials (--quick: 8)
   --congestion NAME   TCP congestion control of the runs, e.g. cubic; default is the machine's, which the report names
   --limit MINUTES     begins no round that would not end within so many
   --output DIR        also writes report.json, report.md and report.html there
@@ -45,8 +45,8 @@ export type Command =
   | { readonly name: 'micro'; readonly word: string }
   | { readonly name: 'transfer'; readonly megabytes: number };
 
-const FULL = { peers: 'full', measures: 'full', rounds: 3, seconds: 1, trials: 8, limit: 29 };
-const QUICK = { peers: 'quick', measures: 'quick', rounds: 2, seconds: 1, trials: 6, limit: 2.9 };
+const FULL = { peers: 'full', measures: 'full', rounds: 3, seconds: 1, trials: 10, limit: 29 };
+const QUICK = { peers: 'quick', measures: 'quick', rounds: 2, seconds: 1, trials: 8, limit: 2.9 };
 
 /** Throws ArgumentError that says what is wrong. */
 export function parseArguments(argv: readonly string[]): Command {

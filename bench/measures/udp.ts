@@ -24,7 +24,7 @@ function toTrial({ packets, lost, loss, seconds }: IperfResult): Trial {
 
 /** Why a search has no rate. */
 export function noRate({ trials, lowest }: Pick<Search, 'trials' | 'lowest'>): string {
-  return `each of ${trials} rates, down to ${lowest.toFixed(1)} kpps, lost more than ${MOST_LOST * 100} %`;
+  return `each of ${trials} trials, down to ${lowest.toFixed(1)} kpps, lost more than ${MOST_LOST * 100} %`;
 }
 
 function udp(length: number): Measure {

@@ -58,7 +58,20 @@ test('no more trials than allowed, and no rate when all of them lost too much', 
   assert.deepEqual([search.rate, search.lowest, search.trials], [undefined, Math.min(...asked.slice(1)), 5]);
   assert.equal(search.flood.delivered, 99);
   assert.equal(asked.length, 5);
-  assert.equal(noRate({ trials: 5, lowest: 1.234 }), 'each of 5 rates, down to 1.2 kpps, lost more than 0.1 %');
+  assert.equal(noRate({ trials: 5, lowest: 1.234 }), 'each of 5 trials, down to 1.2 kpps, lost more than 0.1 %');
+});
+
+test('a loss that does not come again says nothing about the rate', async () => {
+  const { trial, asked } = link(100, 480);
+  const failed = new Set<number>();
+  const unlucky = async (rate: number): Promise<Trial> => {
+    if (rate === 0 || failed.has(rate)) return trial(rate);
+    failed.add(rate);
+    return { offered: rate, delivered: rate * 0.9, loss: 0.1 };
+  };
+  const { rate, trials } = await highestRate(unlucky, { trials: 40, limit: 0.001, resolution: 0.01 });
+  assert.ok(rate! <= 100.1 && rate! > 98, `${rate} of 100`);
+  assert.equal(trials, 1 + 2 * (asked.length - 1), 'each rate is tried twice');
 });
 
 test('a flood of which nothing arrives says little about what does', async () => {
