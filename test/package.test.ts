@@ -11,7 +11,8 @@ const root = join(import.meta.dirname, '..', '..');
 test('npm pack gives an artefact that installs and runs elsewhere', { timeout: 120_000 }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'uvxlan-pack-'));
   t.after(() => rmSync(directory, { recursive: true }));
-  const npm = (...args: string[]) => run(['npm', '--prefix', directory, ...args], { timeout: 110_000 });
+  const env = { NODE_EXTRA_CA_CERTS: process.env.NPM_EXTRA_CA_CERTS }; // see scripts/test.mjs
+  const npm = (...args: string[]) => run(['npm', '--prefix', directory, ...args], { timeout: 110_000, env });
   const { stdout } = await run(
     ['sh', '-c', `cd '${root}' && npm pack --json --ignore-scripts --pack-destination '${directory}'`],
     {
