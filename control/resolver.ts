@@ -71,6 +71,9 @@ export class Resolver {
   /** What the neighbours that paths need were found to be, by neighbourKey; undefined while they are read: then any event counts. */
   #found: Map<string, string> | undefined;
   #running: Promise<void> | undefined;
+  /** How many wait for it to have settled. */
+  #awaited = 0;
+  #endRest = (): void => {};
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #warning = '';
@@ -119,9 +122,12 @@ export class Resolver {
     return this.settled();
   }
 
-  /** Resolves when everything that is known to have changed has been looked up. */
+  /** Resolves when everything that is known to have changed has been looked up; without rests, since somebody waits. */
   async settled(): Promise<void> {
+    this.#awaited++;
+    this.#endRest();
     while (this.#running) await this.#running;
+    this.#awaited--;
   }
 
   path(index: number): Path | undefined {
@@ -182,9 +188,18 @@ export class Resolver {
       }
       clearTimeout(this.#timer);
       if (!this.#stopped) this.#timer = setTimeout(() => this.#trigger(CHANGES), next).unref();
-      const rest = Math.min(LONGEST_REST, REST * (performance.now() - start));
-      await new Promise((resolve) => setTimeout(resolve, rest));
+      await this.#rest(Math.min(LONGEST_REST, REST * (performance.now() - start)));
     }
+  }
+
+  #rest(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.#awaited > 0 ? 0 : milliseconds);
+      this.#endRest = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   /** False: some neighbours could not be asked for. */
