@@ -24,6 +24,9 @@ export interface MonitorEvents {
  * ends.
  */
 export class MonitorProcess {
+  /** Resolves when it listens, or has failed to for the first time. */
+  readonly started: Promise<void>;
+  #onStarted = (): void => {};
   readonly #prefix: readonly string[];
   readonly #command: readonly string[];
   readonly #events: MonitorEvents;
@@ -39,6 +42,9 @@ export class MonitorProcess {
     this.#prefix = prefix;
     this.#command = command;
     this.#events = events;
+    this.started = new Promise((resolve) => {
+      this.#onStarted = resolve;
+    });
     this.#start();
   }
 
@@ -61,6 +67,7 @@ export class MonitorProcess {
     child.stderr.on('data', () => this.#events.onComplaint());
     let ended = false;
     const again = (reason: unknown) => {
+      this.#onStarted();
       if (ended || this.#stopped) return;
       ended = true;
       const missing = reason === NOT_FOUND || (reason instanceof Error && this.#wrapper.length === 0);
@@ -82,6 +89,7 @@ export class MonitorProcess {
     }
     this.#pause = FIRST_PAUSE;
     this.#events.onListening();
+    this.#onStarted();
   }
 }
 

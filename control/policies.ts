@@ -158,12 +158,13 @@ export async function readRules(host: Host): Promise<HostRules> {
   const notes: string[] = [];
   const run = (file: string, ...args: string[]) => host.iproute.run(file, args);
   const answers = host.iproute.runEach(QUESTIONS).catch((error: Error): Answer[] => QUESTIONS.map(() => error));
+  const asked = host.addresses().catch(() => []);
   const [nft, names, names6, policies, defaults, rules, rules6] = await answers;
   const [nftables, legacy, legacy6, addresses] = await Promise.all([
     readNft(nft, run, notes).catch((error: Error) => unreadable(notes, 'nftables rules', error)),
     readLegacy(names, run, 'ip', notes),
     readLegacy(names6, run, 'ip6', notes),
-    host.addresses().catch(() => []),
+    asked,
   ]);
   const xfrm = readPolicies(policies, defaults, notes);
   const byDevice = new Map<string, string[]>();

@@ -70,14 +70,24 @@ export class PolicyWatch {
     this.#readIn(options.period ?? PERIOD);
   }
 
+  /** The host's rules as they are now: what was found by them, follow() has not to find again. Does not fail. */
+  async rules(): Promise<HostRules> {
+    // Whatever changes while they are read makes them old again.
+    await Promise.all(this.#monitors.map(({ started }) => started));
+    this.#readAt = performance.now();
+    this.#rules = await readRules(this.#host);
+    return this.#rules;
+  }
+
   /**
    * Follows a tunnel, or takes note of what has changed about one (its remotes, say). `known` are the policies that were found
-   * already: of these no change is told.
+   * already, by rules(): of these no change is told.
    */
   follow(key: string, tunnel: Tunnel, known?: readonly Policy[]): void {
     const followed = this.#tunnels.get(key);
     // With another NIC or address there may be others.
-    if (!followed || !isSameButRemotes(followed.tunnel, tunnel)) this.#readAt = Number.NEGATIVE_INFINITY;
+    const isOther = !followed || !isSameButRemotes(followed.tunnel, tunnel);
+    if (isOther && known === undefined) this.#readAt = Number.NEGATIVE_INFINITY;
     const policies = known ?? followed?.policies ?? [];
     const told = followed?.told ?? new Set();
     for (const policy of policies) told.add(policyKey(policy));

@@ -114,7 +114,8 @@ export class UplinkSet {
     const open = [...this.#uplinks.values()];
     const shared = open.some(({ request: { port, local } }) => port === wish.port && local === wish.local);
     const index = lowestFree(MAX_UPLINKS, (candidate) => open.some((uplink) => uplink.index === candidate), 'uplinks');
-    const uplink = await openUplink(host, capabilities, index, workers, { ...wish, shared });
+    const rules = () => this.#policies.rules();
+    const uplink = await openUplink(host, capabilities, index, workers, { ...wish, shared }, rules);
     clear(pool.counters, FIRST_UPLINK_SCOPE + index);
     try {
       await pool.addUplink(uplink.specs);

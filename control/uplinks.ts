@@ -12,7 +12,7 @@ import { ETHER_HEADER, VLAN_TAG } from '../wire/ethernet.ts';
 import type { OuterOptions } from './device-options.ts';
 import type { UplinkChoice } from './fields.ts';
 import type { Host, Link } from './host.ts';
-import { findPolicies, type Policy, policySentence, type Tunnel } from './policies.ts';
+import { type HostRules, judged, type Policy, policySentence, readRules, type Tunnel } from './policies.ts';
 import { probeRedirect } from './probe.ts';
 import { attachRedirect, detachRedirect, mendRedirect, type Redirect } from './redirect.ts';
 import { steering } from './steering.ts';
@@ -89,13 +89,14 @@ export async function openUplink(
   index: number,
   workers: number,
   request: UplinkRequest,
+  rules: () => Promise<HostRules>,
 ): Promise<Uplink> {
   const sockets: Sockets = { receivers: [], senders: [], dfSenders: [], groupReceivers: [] };
   try {
     const raw = request.choice === 'raw'; // it runs on the main thread alone
     openReceivers(sockets.receivers, capabilities, raw ? 1 : workers, request, await vrfOf(host, request.nic));
     openGroupReceiver(sockets.groupReceivers, capabilities, request);
-    const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request);
+    const { kind, reason, policies = [], notes = [] } = await choose(host, capabilities, request, rules);
     if (kind !== 'raw') openSenders(sockets, kind === 'udp' ? SENDERS : SENDERS_VIA_HOST, request);
     const common = { index, reason, policies, notes, request, sockets, capabilities };
     if (kind === 'udp') steering()?.sockets(sockets.receivers, familyOf(request.local));
@@ -209,8 +210,13 @@ export interface Choice {
   readonly notes?: readonly string[];
 }
 
-/** The kind that a request gets on this host, and why. Throws when the kind asked for does not work. */
-export async function choose(host: Host, capabilities: Capabilities, request: UplinkWish): Promise<Choice> {
+/** The kind that a request gets on this host, whose `rules` are read for it, and why. Throws when the kind asked for does not work. */
+export async function choose(
+  host: Host,
+  capabilities: Capabilities,
+  request: UplinkWish,
+  rules: () => Promise<HostRules> = () => readRules(host),
+): Promise<Choice> {
   const { choice, nic, port } = request;
   if (choice === 'udp') return { kind: 'udp', reason: 'asked for' };
   if (choice === 'raw') {
@@ -220,9 +226,11 @@ export async function choose(host: Host, capabilities: Capabilities, request: Up
   if (choice === 'auto' && !capabilities.uso && capabilities.udpGso) {
     return { kind: 'udp', reason: 'without USO (Linux 6.2) it is faster than redirect' };
   }
-  const obstacle = await redirectObstacle(host, capabilities, nic);
+  const useless = nicObstacle(nic);
+  // Both wait for the kernel and for processes most of the time.
+  const [obstacle, found] = useless ? [useless] : await Promise.all([probeRedirect(host, capabilities), rules()]);
   if (obstacle === undefined) {
-    const { policies, notes } = await findPolicies(host, tunnelOf(request, request.remotes ?? []));
+    const { policies, notes } = judged(found!, tunnelOf(request, request.remotes ?? []));
     if (choice === 'auto' && policies.length > 0) return { kind: 'udp', reason: policyReason(policies, port), notes };
     const reason = `${choice === 'auto' ? 'its probe passed' : 'asked for'}, ${means(capabilities)}`;
     return { kind: 'redirect', reason, policies, notes };
@@ -255,15 +263,10 @@ function means({ tunnelGso, tcx }: Capabilities): string {
   return tcx ? 'with TCX, without tunnel GSO' : 'with tunnel GSO, without TCX';
 }
 
-/** Why redirect cannot be used; undefined when it can. */
-async function redirectObstacle(
-  host: Host,
-  capabilities: Capabilities,
-  nic: Link | undefined,
-): Promise<string | undefined> {
+/** Why redirect cannot be used with a NIC, whatever the kernel offers. */
+function nicObstacle(nic: Link | undefined): string | undefined {
   if (nic === undefined) return 'without dev, the route to each VTEP decides which NIC to use';
-  if (nic.type !== 'ether') return `${nic.name} is not an Ethernet device`;
-  return probeRedirect(host, capabilities);
+  return nic.type === 'ether' ? undefined : `${nic.name} is not an Ethernet device`;
 }
 
 /** An uplink whose packets the host's stack routes. */

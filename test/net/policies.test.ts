@@ -10,7 +10,7 @@ import { type Host as LabHost, Network } from '../../cli/lab/network.ts';
 import { eventually } from '../../cli/lab/process.ts';
 import { links, tell, uvxlanUp, uvxlanVtep } from '../../cli/lab/vtep.ts';
 import { Host } from '../../control/host.ts';
-import { findPolicies, policySentence, readRules, type Tunnel } from '../../control/policies.ts';
+import { findPolicies, judged, policySentence, readRules, type Tunnel } from '../../control/policies.ts';
 import { type PolicyChange, PolicyWatch } from '../../control/policy-watch.ts';
 import { SystemError } from '../../system/libc.ts';
 import { frame, Listener, sendDatagrams, sendFrames } from './raw.ts';
@@ -507,6 +507,26 @@ test('what tells of no change is read again every now and then, and known polici
   left.exec('iptables-legacy -F OUTPUT');
   await eventually('a change', () => changes.length === 1);
   assert.deepEqual(changes[0], { key: 'a', policies: [], fresh: [] });
+});
+
+test('a tunnel is followed by the rules that were read for it', { skip }, async (t) => {
+  const { left, host } = build(t);
+  left.exec('iptables-legacy -A OUTPUT -p udp -m udp --dport 8472 -j DROP');
+  let readings = 0;
+  const ask = host.iproute.runEach.bind(host.iproute);
+  host.iproute.runEach = (questions) => {
+    readings++;
+    return ask(questions);
+  };
+  const changes: PolicyChange[] = [];
+  const watch = new PolicyWatch(host, { onChange: (change) => changes.push(change) });
+  t.after(() => watch.stop());
+  assert.equal(judged(await watch.rules(), TUNNEL).policies.length, 1);
+  watch.follow('a', TUNNEL, []); // as if there were none: that there is one is a change
+  await eventually('a change', () => changes.length === 1);
+  assert.equal(readings, 1);
+  watch.follow('b', { ...TUNNEL, port: 4789 });
+  await eventually('read for another tunnel', () => readings === 2);
 });
 
 test('nothing is left running after stop', { skip }, async (t) => {
