@@ -5,6 +5,6 @@ import { cleanupRedirects } from './traffic-control.ts';
 
 /** Returns a line for each thing removed. The caller knows that no other daemon runs in the namespace. */
 export async function cleanUp(host: Host = new Host()): Promise<string[]> {
-  await releaseNeighbours(host);
-  return cleanupRedirects(host);
+  const [removed] = await Promise.all([cleanupRedirects(host), releaseNeighbours(host)]);
+  return removed;
 }

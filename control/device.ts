@@ -29,9 +29,8 @@ export interface Place {
 /** Finds NIC and address of a device for which not all is given. Throws one sentence that says what to give. */
 export async function findPlace(host: Host, config: DeviceConfig): Promise<Place> {
   const { name, dev, remote } = config;
-  const nic = dev === null ? undefined : await host.link(dev);
+  const [nic, addresses] = await Promise.all([dev === null ? undefined : host.link(dev), host.addresses()]);
   if (dev !== null && nic === undefined) throw new CommandError(`${name}: Cannot find device "${dev}" (dev)`, 'ENODEV');
-  const addresses = await host.addresses();
   if (config.local !== null) {
     // A VTEP address may come later, as it may in the kernel; but most often it is a slip.
     if (addresses.some(({ address }) => address === config.local)) return { nic, local: config.local };
@@ -231,8 +230,7 @@ async function refuseForeign(host: Host, name: string): Promise<boolean> {
 
 /** Makes a new TAP outlive this process. IPv6 gives it no address by itself: its multicast would find nobody in the FDB. */
 async function keep(host: Host, tap: TapDevice): Promise<void> {
-  await host.setNoIpv6Address(tap.name);
-  await host.setLink(tap.name, { alias: TAP_ALIAS });
+  await host.setLink(tap.name, { ipv6Address: false, alias: TAP_ALIAS });
   setPersistent(tap, true);
 }
 

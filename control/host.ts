@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { CommandFailed, Iproute } from './iproute.ts';
 
 /** This machine's links, routes and neighbours: what iproute2 says of one network namespace. */
@@ -79,6 +80,8 @@ export interface LinkSettings {
   arp?: boolean;
   multicast?: boolean;
   up?: boolean;
+  /** false: IPv6 gives the link no address by itself, from before it is set up on. Nothing to do where the kernel has no IPv6. */
+  ipv6Address?: false;
 }
 
 export class Host {
@@ -144,9 +147,9 @@ export class Host {
     );
   }
 
-  /** Changes all of a link's settings in one command. */
+  /** Changes all of a link's settings in one process. */
   async setLink(name: string, settings: LinkSettings): Promise<void> {
-    const { mtu, address, gsoMaxSize, alias, arp, multicast, up } = settings;
+    const { mtu, address, gsoMaxSize, alias, arp, multicast, up, ipv6Address } = settings;
     const args: string[] = [];
     if (mtu !== undefined) args.push('mtu', `${mtu}`);
     if (address !== undefined) args.push('address', address);
@@ -155,20 +158,21 @@ export class Host {
     if (arp !== undefined) args.push('arp', arp ? 'on' : 'off');
     if (multicast !== undefined) args.push('multicast', multicast ? 'on' : 'off');
     if (up !== undefined) args.push(up ? 'up' : 'down');
-    if (args.length > 0) await this.iproute.run('ip', ['link', 'set', 'dev', name, ...args]);
-  }
-
-  /** Keeps IPv6 from giving the link an address by itself. Nothing to do where the kernel has no IPv6. */
-  async setNoIpv6Address(name: string): Promise<void> {
-    try {
-      await this.iproute.run('ip', ['link', 'set', 'dev', name, 'addrgenmode', 'none']);
-    } catch (error) {
-      if (!(error instanceof CommandFailed) || !/not supported/.test(error.reason)) throw error;
+    const set = ['link', 'set', 'dev', name];
+    if (ipv6Address === undefined) {
+      if (args.length > 0) await this.iproute.run('ip', [...set, ...args]);
+      return;
     }
+    // Of one command the kernel would take `up` first (do_setlink, net/core/rtnetlink.c).
+    const lines = [[...set, 'addrgenmode', 'none'].join(' '), [...set, ...args].join(' ')];
+    const errors = await this.iproute.apply(lines);
+    if (/not supported/.test(errors.get(0)?.reason ?? '')) errors.delete(0);
+    for (const error of errors.values()) throw error;
   }
 
   /** Inode number of the network namespace: its identity while it exists. */
   async namespaceInode(): Promise<number> {
+    if (this.iproute.prefix.length === 0) return statSync('/proc/self/ns/net').ino;
     const text = await this.iproute.run('readlink', ['/proc/self/ns/net']); // net:[4026531840]
     return Number(text.match(/\d+/)![0]);
   }

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Capabilities, uplinkOffloads } from '../system/capabilities.ts';
 import * as libc from '../system/libc.ts';
-import { closeTap, createTap, type TapDevice } from '../system/tun.ts';
+import { createTap, type TapDevice, tapMac } from '../system/tun.ts';
 import {
   GSO_TCPV4,
   GSO_TUNNEL_IPV4,
@@ -21,7 +21,7 @@ import {
   VNET_OUTER_TRANSPORT,
   VNET_TUNNEL,
 } from '../system/vnet.ts';
-import { formatIpv4, parseMac } from '../wire/address.ts';
+import { formatIpv4, formatMac } from '../wire/address.ts';
 import { fillIpv4Checksum, fold, pseudoSum4, putSum } from '../wire/checksum.ts';
 import { ETHER_HEADER, ETHERTYPE_IPV4, writeEthernetHeader } from '../wire/ethernet.ts';
 import { IPV4_HEADER, PROTOCOL_TCP, PROTOCOL_UDP, writeIpv4Header } from '../wire/ipv4.ts';
@@ -32,6 +32,8 @@ import type { Host } from './host.ts';
 import { attachRedirect, detachRedirect, type Redirect } from './redirect.ts';
 
 const TRIES = 50;
+/** A new TAP's, in bytes. */
+const MTU = 1500;
 const PAYLOAD = 3000;
 const MSS = 1400;
 const MACS = [Buffer.from([2, 0, 0, 0, 0, 1]), Buffer.from([2, 0, 0, 0, 0, 2])] as const;
@@ -45,21 +47,21 @@ export async function probeRedirect(host: Host, capabilities: Capabilities): Pro
   try {
     for (let i = 0; i < 2; i++) taps.push(createTap('uvxprobe%d', 1, VNET_TUNNEL, uplinkOffloads(capabilities)));
     const [uplink, nic] = taps;
-    const { mac } = (await host.link(nic.name))!;
+    const mac = tapMac(nic)!;
+    await host.setLink(nic.name, { ipv6Address: false, arp: false, multicast: false, up: true });
     redirect = await attachRedirect(host, {
       nic: nic.name,
+      link: { name: nic.name, ifindex: libc.ifIndex(nic.name), mac: formatMac(mac), mtu: MTU },
       uplink: uplink.name,
       local: formatIpv4(ADDRESSES[1]),
       port: VXLAN_PORT_LINUX,
       tcx: capabilities.tcx,
     });
-    await host.setNoIpv6Address(nic.name);
-    await host.setLink(nic.name, { arp: false, multicast: false, up: true });
     for (const [what, superFrame] of [
       ['a single packet', false],
       ...(capabilities.tunnelGso ? ([['a super-frame', true]] as const) : []),
     ] as const) {
-      const packet = probePacket(parseMac(mac!)!, superFrame);
+      const packet = probePacket(mac, superFrame);
       if (!(await passes(uplink, nic, packet))) return `${what} did not pass from the uplink TAP to the NIC`;
       if (!(await passes(nic, uplink, packet))) return `${what} did not pass from the NIC to the uplink TAP`;
     }
@@ -68,7 +70,7 @@ export async function probeRedirect(host: Host, capabilities: Capabilities): Pro
     return (error as Error).message;
   } finally {
     if (redirect) await detachRedirect(host, redirect).catch(() => {});
-    for (const tap of taps) closeTap(tap);
+    await Promise.all(taps.flatMap(({ queues }) => queues.map(libc.closeAside)));
   }
 }
 

@@ -22,6 +22,8 @@ import { addFilters, deleteFilters, type Filters, lackFilters } from './traffic-
 
 export interface RedirectOptions {
   nic: string;
+  /** The NIC as it was just read; read when not given. */
+  link?: NicLink;
   /** The uplink TAP. */
   uplink: string;
   /** Our IPv4 or IPv6 address: destination of the packets that are taken. */
@@ -32,6 +34,9 @@ export interface RedirectOptions {
   tcx: boolean;
 }
 
+/** What has to be known of a NIC. */
+export type NicLink = Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>;
+
 /** A redirection that is in place. */
 export type Redirect = { readonly links: number[] } | { readonly filters: Filters };
 
@@ -41,12 +46,11 @@ export type Redirect = { readonly links: number[] } | { readonly filters: Filter
  */
 export async function attachRedirect(host: Host, options: RedirectOptions): Promise<Redirect> {
   const { nic, uplink, local, port } = options;
-  const link = await host.link(nic);
+  const link = options.link ?? (await host.link(nic));
   if (!link) throw new Error(`cannot redirect to ${nic}: there is no such device`);
   let redirect: Redirect | undefined;
   try {
-    await host.setNoIpv6Address(uplink);
-    await host.setLink(uplink, { mtu: link.mtu, arp: false, multicast: false, up: true });
+    await host.setLink(uplink, { ipv6Address: false, mtu: link.mtu, arp: false, multicast: false, up: true });
     redirect = options.tcx
       ? { links: await attachPrograms(host, link, uplink, local, port) }
       : { filters: await addFilters(host, link, uplink, local, port) };
@@ -59,7 +63,7 @@ export async function attachRedirect(host: Host, options: RedirectOptions): Prom
 
 /** Removes exactly this redirection, whatever of it is left. A second time does no harm. */
 export async function detachRedirect(host: Host, redirect: Redirect): Promise<void> {
-  if ('links' in redirect) for (const fd of redirect.links.splice(0)) libc.close(fd);
+  if ('links' in redirect) await Promise.all(redirect.links.splice(0).map(libc.closeAside));
   else await deleteFilters(host, redirect.filters);
 }
 
@@ -78,7 +82,13 @@ export async function mendRedirect(
 }
 
 /** Descriptors of the two links. */
-async function attachPrograms(host: Host, nic: Link, uplink: string, local: string, port: number): Promise<number[]> {
+async function attachPrograms(
+  host: Host,
+  nic: NicLink,
+  uplink: string,
+  local: string,
+  port: number,
+): Promise<number[]> {
   // A device's number means another device in another namespace.
   if ((await host.namespaceInode()) !== statSync('/proc/self/ns/net').ino) {
     throw new Error("TCX links cannot be made in another process's network namespace");

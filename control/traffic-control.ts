@@ -47,7 +47,13 @@ interface ClsactRecord {
  * Redirects what the uplink TAP receives to the NIC's egress, and VXLAN packets to our address and port from the NIC's ingress
  * to the uplink TAP. When a step fails, what was done is undone and the error says which step it was, with tc's own words.
  */
-export async function addFilters(host: Host, nic: Link, uplink: string, local: string, port: number): Promise<Filters> {
+export async function addFilters(
+  host: Host,
+  nic: Pick<Link, 'name' | 'ifindex' | 'mac'>,
+  uplink: string,
+  local: string,
+  port: number,
+): Promise<Filters> {
   const filters: Filters = {
     uplink,
     nicIndex: nic.ifindex,
@@ -104,6 +110,7 @@ export async function cleanupRedirects(host: Host): Promise<string[]> {
     });
     removed.push(...dead.map((filter) => `tc filter ${filter.pref} on ${dev}, whose uplink is gone`));
   }
+  if (readRecords(await recordPath(host)).length === 0) return removed;
   const qdiscs = await removeRecordedClsact(host, await host.links());
   removed.push(...qdiscs.map((dev) => `clsact qdisc on ${dev}`));
   return removed;
@@ -192,7 +199,7 @@ async function addClsact(host: Host, dev: string): Promise<boolean> {
   }
 }
 
-async function addRecordedClsact(host: Host, link: Link): Promise<void> {
+async function addRecordedClsact(host: Host, link: Pick<Link, 'name' | 'ifindex' | 'mac'>): Promise<void> {
   if ((await clsactDevices(host)).includes(link.name)) return;
   const path = await recordPath(host);
   const records = readRecords(path).filter((record) => record.ifindex !== link.ifindex);

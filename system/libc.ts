@@ -4,13 +4,17 @@
  * Memory is passed as an address (a Number: with BigInt a call costs a third more, Node 20) of bytes that outlive the
  * call, taken once with `addressOf`. A call costs 70-200 ns above the system call itself. A wrong address ends the process.
  */
+import fs from 'node:fs';
 import os from 'node:os';
+import { promisify } from 'node:util';
 import koffi from 'koffi';
 
 const library = koffi.load('libc.so.6');
 
 export const open = library.func('int open(const char*, int)') as (path: string, flags: number) => number;
 export const close = library.func('int close(int)') as (fd: number) => number;
+/** close(2) on a thread of Node's: with the last descriptor of a TAP or a TCX link the kernel waits, 40 ms say, until nobody uses it. */
+export const closeAside = (fd: number): Promise<void> => promisify(fs.close)(fd);
 export const read = library.func('long read(int, uintptr_t, size_t)') as Transfer;
 export const write = library.func('long write(int, uintptr_t, size_t)') as Transfer;
 /** writev(fd, address of iovecs, count): bytes written or -1. */

@@ -66,8 +66,7 @@ export class UdpOverlay implements Backend {
       made.push(`device ${DEVICE}`);
     }
     if (!link || link.mtu !== mtu) {
-      await this.#host.setNoIpv6Address(DEVICE);
-      await this.#host.setLink(DEVICE, { mtu, alias: TAP_ALIAS, up: true });
+      await this.#host.setLink(DEVICE, { ipv6Address: false, mtu, alias: TAP_ALIAS, up: true });
     }
     return made;
   }
