@@ -1,4 +1,7 @@
-/** What shows packets of a running daemon: captures, samples for the page and for `uvxlan top`, and questions; and how busy its threads are. */
+/**
+ * What shows packets of a running daemon: captures, samples for the page and for `uvxlan top`, and questions; and how busy its threads are.
+ * What a start can do without is loaded when somebody asks.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FIRST_UPLINK_SCOPE, total } from '../dataplane/counters.ts';
 import { DROPS } from '../dataplane/drops.ts';
@@ -11,8 +14,6 @@ import { Capture, type CaptureRequest } from './capture/capture.ts';
 import { Sampler } from './capture/sampler.ts';
 import type { SampleNames } from './capture/samples.ts';
 import type { VxlanDevice } from './device.ts';
-import { explanation } from './explain/explain.ts';
-import { pose } from './explain/question.ts';
 import type { Forwarding } from './forwarding.ts';
 import type { Offload } from './offload/offload.ts';
 import {
@@ -24,7 +25,7 @@ import {
   type ThreadRecord,
   VERSION,
 } from './protocol.ts';
-import { type TrafficRequest, type TrafficSample, TrafficSampler } from './traffic/sample.ts';
+import type { TrafficRequest, TrafficSample } from './traffic/sample.ts';
 
 /** What it looks at. */
 export interface ObservationOptions {
@@ -54,13 +55,15 @@ export class Observation {
 
   async explain(device: VxlanDevice, request: ExplainRequest): Promise<Explanation> {
     const { pool, forwarding, capabilities } = this.#options;
+    const { pose } = await import('./explain/question.ts');
+    const { explanation } = await import('./explain/explain.ts');
     const posed =
       'frame' in request
         ? { frame: request.frame, lookups: [] }
         : await device.atHome((host) => pose(request, device.name, device.mac()!, host));
     const { frame, lookups } = posed;
     const [spec] = device.specs(capabilities);
-    const run = pool.dryRun(device.uplink.specs[0], spec, frame);
+    const run = await pool.dryRun(device.uplink.specs[0], spec, frame);
     return explanation(device, frame, run, forwarding.find(device, frame), lookups, performance.now() / 1000);
   }
 
@@ -127,6 +130,7 @@ export class Observation {
   async traffic(device: VxlanDevice | undefined, { milliseconds, limit }: TrafficRequest): Promise<TrafficSample> {
     const { pool, forwarding, workers } = this.#options;
     const names = this.#names();
+    const { TrafficSampler } = await import('./traffic/sample.ts');
     const sampler = new TrafficSampler(
       ++this.#listeners,
       workers + 1,

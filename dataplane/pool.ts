@@ -13,8 +13,8 @@ import {
   DEVICE_RECORD,
   MAX_DEVICES,
 } from './device.ts';
-import { type DryRun, DryRuns } from './dry-run.ts';
-import { MainThreadWorker } from './main-thread.ts';
+import type { DryRun, DryRuns } from './dry-run.ts';
+import type { MainThreadWorker } from './main-thread.ts';
 import { sharePacketMemory } from './memory.ts';
 import { MOST_TAPS } from './record/recorder.ts';
 import type { TapSpec } from './record/tap.ts';
@@ -72,7 +72,8 @@ export class WorkerPool {
   readonly #pool: Piscina;
   readonly #control: Int32Array;
   readonly #records: Int32Array;
-  #dryRuns: DryRuns | undefined;
+  // The two that run a worker on this thread are loaded when they are needed: a start has enough to load.
+  #dryRuns: Promise<DryRuns> | undefined;
   readonly #reports: ReportReader;
   readonly #workers: WorkerState[] = [];
   /** What there is, by index, one spec a worker: what a worker that is started again begins with. */
@@ -156,6 +157,7 @@ export class WorkerPool {
     if (specs[0].kind === 'raw') {
       if (!this.#mainThread) {
         const { workers, onFailure } = this.#options;
+        const { MainThreadWorker } = await import('./main-thread.ts');
         this.#mainThread = new MainThreadWorker(workers, this.#shared, onFailure);
         for (const taps of this.#taps.values()) this.#mainThread.listen(taps[workers]);
       }
@@ -216,9 +218,9 @@ export class WorkerPool {
   }
 
   /** What a worker would do with a frame now. */
-  dryRun(uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): DryRun {
-    this.#dryRuns ??= new DryRuns(this.#shared);
-    return this.#dryRuns.run(uplink, device, frame);
+  async dryRun(uplink: UplinkSpec, device: DeviceSpec, frame: Uint8Array): Promise<DryRun> {
+    this.#dryRuns ??= import('./dry-run.ts').then(({ DryRuns }) => new DryRuns(this.#shared));
+    return (await this.#dryRuns).run(uplink, device, frame);
   }
 
   /** Makes a worker fail once, for tests of recovery. */
