@@ -40,6 +40,7 @@ import {
 import { IPV6_HEADER, IPV6_NEXT_HEADER } from '../wire/ipv6.ts';
 import { TCP_CHECKSUM, TCP_HEADER } from '../wire/tcp.ts';
 import { UDP_CHECKSUM } from '../wire/udp.ts';
+import { BusyPoll, DEFAULT_BUSY_POLL } from './busy-poll.ts';
 import { allocateCounters } from './counters.ts';
 import { DEVICE_FLAGS, DEVICE_RECORD, LEARNING, MAX_DEVICES } from './device.ts';
 import { FdPort } from './port.ts';
@@ -49,6 +50,9 @@ import { Worker } from './worker.ts';
 /** Turns after which a flood ping is hardly slower than later: some 300 ms in all. */
 const TURNS = 500;
 const SMALL = 8;
+/** Every so many turns a burst of this size, after which a worker lets others have the CPU. */
+const BURST_TURNS = 16;
+const BURST = 40;
 /** Bytes of the largest frame, and of room for what comes back. */
 const LARGEST = 8192;
 const ARENA = 65536;
@@ -90,6 +94,7 @@ export class WarmUp {
   readonly #host: FdPort;
   readonly #network: FdPort;
   readonly #fds: number[];
+  readonly #busy = new BusyPoll(DEFAULT_BUSY_POLL);
   /** Where the frames to send lie, and where what comes is put. */
   readonly #frames: readonly (readonly [at: number, length: number])[];
   readonly #arena: number;
@@ -156,10 +161,12 @@ export class WarmUp {
   /** Practises a little, well under a millisecond; false: that was all, and everything is given back. */
   step(): boolean {
     this.#fdb.setClock(this.#left); // entries are stamped anew, as once a second later
-    for (let i = 0; i < SMALL; i++) {
-      const [at, length] = this.#frames[(this.#left + (i >> 1)) % this.#frames.length];
+    const isBurst = this.#left % BURST_TURNS === 0;
+    for (let i = 0; i < (isBurst ? BURST : SMALL); i++) {
+      const [at, length] = this.#frames[isBurst ? 0 : (this.#left + (i >> 1)) % this.#frames.length];
       this.#host.write(at, length);
     }
+    this.#busy.waited(isBurst ? 1 : 0);
     this.#worker.turn();
     // What was sent comes back.
     for (;;) {

@@ -273,6 +273,7 @@ export class Worker {
   #turnUplink({ uplink, decap }: UplinkState): number {
     const packets = uplink.receive(this.#batch);
     if (packets > 0) decap.run(this.#batch);
+    if (packets >= MANY) libc.schedYield();
     return packets;
   }
 
@@ -362,7 +363,7 @@ export class Worker {
           // An uplink's TAP was deleted: the main thread sees it as well, and opens another.
           if ((events(next) & POLL_DEAD) !== 0 && slowPaths.length > 0) u32[(pollfds + next * POLLFD) >> 2] = IGNORED;
         }
-        if (seen !== 0 && this.#turnUplink(uplinks[i]) >= MANY) libc.schedYield();
+        if (seen !== 0) this.#turnUplink(uplinks[i]);
       }
     }
   }
