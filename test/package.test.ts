@@ -25,7 +25,15 @@ test('npm pack gives an artefact that installs and runs elsewhere', { timeout: 1
     files.find(({ path }) => /^(test|dist\/test|dist\/bench|node_modules)\//.test(path)),
     undefined,
   );
-  await npm('install', '--global', '--omit=optional', '--no-audit', '--no-fund', join(directory, filename));
+  await npm(
+    'install',
+    '--global',
+    '--omit=optional',
+    '--no-audit',
+    '--no-fund',
+    '--prefer-offline',
+    join(directory, filename),
+  );
   const { stdout: version } = await run([join(directory, 'bin', 'uvxlan'), '--version']);
   assert.equal(version, `uvxlan ${VERSION}\n`);
 });
