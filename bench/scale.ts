@@ -1,4 +1,4 @@
-/** The curves: what grows with the size of the network. In memory, without system calls: those cost the same at every size. */
+/** The curves: what grows with the size of the network. In memory, without the system calls that move packets: those cost the same at every size. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { environment, environmentText } from './environment.ts';
 import { lineChart } from './report/chart.ts';
@@ -41,7 +41,7 @@ export function scale(output: string | undefined): boolean {
       why:
         'Two frames to different VTEPs cannot leave in one write. With one VTEP a batch is one run; with several nearly every frame is a run ' +
         'of its own, with its own headers and, outside of this benchmark, its own system call. Beyond that only caches count: a next hop is 128 bytes. A new VTEP has ' +
-        'a place in each of four tables, which hashes spread over all of their pages: it takes up to five new pages, and the time of as many page faults, until all are in use.',
+        'a place in each of four tables, which hashes spread over all of their pages: it takes four to six new pages, and the time of as many page faults, until all are in use.',
       points: byVteps,
     },
     {

@@ -8,7 +8,7 @@ import type { Measure } from './measure.ts';
 /** The share that a rate may lose. */
 const MOST_LOST = 0.001;
 const SIZES = [64, 256, 512, 1024, 1400];
-/** Every overlay but `raw` carries as many. */
+/** Datagrams a second: every overlay but `raw` and Open vSwitch carries as many. */
 const MODEST_RATE = 50_000;
 
 /** Sends datagrams of `length` bytes at `rate` a second, 0: as fast as iperf3 can, which then takes whole seconds. */
@@ -59,7 +59,7 @@ function udp(length: number): Measure {
 
 export const udpMeasures: readonly Measure[] = SIZES.map(udp);
 
-/** At a rate that costs all of them something and overloads none, so that the cost of a packet can be told. */
+/** At a rate that costs all of them something and overloads few, so that the cost of a packet can be told. */
 export const packetCost: Measure = {
   name: 'packets',
   about: `UDP 64 B at ${MODEST_RATE} a second: CPU seconds of everything for a million of them, and loss`,

@@ -1,6 +1,6 @@
 /**
  * What the dataplane costs without the kernel: one worker whose ports are memory, by size and by what the uplink takes. What the port
- * costs that stands for the system calls is part of all of them.
+ * costs that stands for the system calls is part of all of them, and of full rounds from the uplink one sched_yield.
  */
 import assert from 'node:assert/strict';
 import { DEVICE_FLAGS, LEARNING, VTEP_KNOWN, VTEP_STRICT } from '../../dataplane/device.ts';
