@@ -29,8 +29,8 @@ const GROUPS: Readonly<Record<string, string>> = {
   quick: 'kernel,redirect,offload,ovs',
   full: 'veth,kernel,redirect,offload,redirect:kernel,kernel:redirect,udp,raw,ovs',
   tiers:
-    'kernel,redirect/tcx,redirect/gro,redirect/uso,redirect/tunnel-gso,redirect/tunnel-gso+uso,' +
-    'redirect/tunnel-gso+uso+udp-gso+gro+tcx,udp/uso,udp/gro,udp/udp-gso,udp/uso+udp-gso+gro',
+    'kernel,redirect,redirect/tcx,redirect/gro,redirect/uso,redirect/tunnel-gso,redirect/tunnel-gso+uso,' +
+    'redirect/tunnel-gso+uso+udp-gso+gro+tcx,udp,udp/uso,udp/gro,udp/udp-gso,udp/uso+udp-gso+gro',
 };
 
 /** The peers that --peers names, each once. Throws an Error that says what is wrong. */
