@@ -2,8 +2,11 @@
 import type { Point } from './curves.ts';
 
 const DAY = 86_400;
-/** Seconds of a system call that sends one packet, without the kernel's way to the NIC. */
-const CALL = 0.5e-6;
+/**
+ * Seconds of a write that sends one packet over `redirect`, with what the kernel does in it, here up to the other host's stack behind a veth: of a
+ * broadcast to 1,000 VTEPs a copy took 5.9 us of the daemon's CPU time, headers included (Linux 6.18, Node 20.20, AMD EPYC, three runs of 185,000 copies).
+ */
+const WRITE = 5.7e-6;
 
 export interface Cluster {
   readonly nodes: number;
@@ -17,7 +20,7 @@ export interface Cluster {
 export function clusterText({ nodes, vteps, flood }: Cluster): string[] {
   const insert = vteps.insert! / 1e9;
   const copies = (nodes * flood['a copy']!) / 1e9;
-  const calls = nodes * CALL;
+  const writes = nodes * WRITE;
   const join = nodes * insert;
   return [
     `Memory: one FDB entry and one next hop for each of ${nodes.toLocaleString('en')} nodes, ${vteps['resident MB']!.toFixed(1)} MB.`,
@@ -25,7 +28,7 @@ export function clusterText({ nodes, vteps, flood }: Cluster): string[] {
       `Should every node be replaced once a day, that is ${((2 * nodes) / DAY).toFixed(2)} changes a second, ` +
       `${(((2 * nodes * insert) / DAY) * 100).toPrecision(1)} % of one CPU. The main thread, the program that asks and resolving neighbours come on top.`,
     `Flood: with an all-zeros entry for every node a broadcast is ${nodes.toLocaleString('en')} packets, ${(copies * 1000).toFixed(1)} ms of a worker, ` +
-      `and a system call each, ${(calls * 1000).toFixed(0)} ms more at ${CALL * 1e6} us: ${Math.floor(1 / (copies + calls))} broadcasts a second fill a CPU. ` +
+      `and a write each, ${(writes * 1000).toFixed(0)} ms more at ${(WRITE * 1e6).toFixed(1)} us with the kernel's work in it: ${Math.floor(1 / (copies + writes))} broadcasts a second fill a CPU. ` +
       "flannel floods nothing; whoever does wants few broadcasts (the word proxy, or the bridge's neigh_suppress).",
   ];
 }
