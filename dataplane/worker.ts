@@ -331,9 +331,11 @@ export class Worker {
     layOut();
     while (Atomics.load(control, CONTROL_STOP) === 0) {
       if (Atomics.exchange(control, failure, 0) !== 0) throw new Error('told to fail');
-      const ready = isPracticed ? busy.wait(address + pollfds, polled) : libc.poll(address + pollfds, polled, 0);
+      // Without a device there is nothing to be quick for, and a program that is still starting has work for the CPUs.
+      const practises = !isPracticed && devices.length > 0;
+      const ready = practises ? libc.poll(address + pollfds, polled, 0) : busy.wait(address + pollfds, polled);
       if (ready <= 0) {
-        isPracticed ||= !practice();
+        if (practises) isPracticed = !practice();
         continue;
       }
       if (events(0) !== 0) {
