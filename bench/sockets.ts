@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import type { Pair } from './peers/peers.ts';
 
 const SYSCTL = '/proc/sys/net/';
-const NAMES = ['ipv4/tcp_congestion_control', 'ipv4/tcp_rmem', 'ipv4/tcp_wmem', 'core/rmem_default'];
+const CONGESTION = 'ipv4/tcp_congestion_control';
+const NAMES = [CONGESTION, 'ipv4/tcp_rmem', 'ipv4/tcp_wmem', 'core/rmem_default'];
 /** Of the machine: namespaces do not show it. */
 const QDISC = 'core/default_qdisc';
 
@@ -16,11 +17,10 @@ export function socketsText(congestion?: string): string {
   const { stdout } = spawnSync('unshare', ['--net', 'grep', '-H', '', ...NAMES.map((name) => SYSCTL + name)], {
     encoding: 'utf8',
   });
-  const inside = [...(stdout ?? '').matchAll(/^\/proc\/sys\/net\/(\S+?):(.*)$/gm)].map(
-    ([, name, value]) => [name!, value!] as const,
-  );
-  const found = new Map([[QDISC, read(QDISC)], ...inside]);
-  return describe((name) => (name === NAMES[0] ? congestion : undefined) ?? found.get(name) ?? read(name));
+  const found = new Map<string, string>();
+  for (const [, name, value] of (stdout ?? '').matchAll(/^\/proc\/sys\/net\/(\S+?):(.*)$/gm)) found.set(name!, value!);
+  if (congestion !== undefined) found.set(CONGESTION, congestion);
+  return describe((name) => found.get(name) ?? read(name));
 }
 
 /** `value` gives a sysctl's by its path below net/; undefined where the kernel does not show it. */

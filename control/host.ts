@@ -72,6 +72,9 @@ export interface Snapshot {
   routes: (Route | CommandFailed)[];
 }
 
+/** What has to be known of a NIC that packets are redirected to. */
+export type NicLink = Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>;
+
 export interface LinkSettings {
   mtu?: number;
   address?: string;
@@ -167,7 +170,8 @@ export class Host {
     const lines = [[...set, 'addrgenmode', 'none'].join(' '), [...set, ...args].join(' ')];
     const errors = await this.iproute.apply(lines);
     if (/not supported/.test(errors.get(0)?.reason ?? '')) errors.delete(0);
-    for (const error of errors.values()) throw error;
+    const [error] = errors.values();
+    if (error) throw error;
   }
 
   /** Inode number of the network namespace: its identity while it exists. */

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { TCX_INGRESS } from '../system/bpf/abi.ts';
 import { attachTcx } from '../system/bpf/link.ts';
 import * as libc from '../system/libc.ts';
-import type { Host, Link } from './host.ts';
+import type { Host, NicLink } from './host.ts';
 import { receiveProgram, sendProgram } from './redirect-programs.ts';
 import { addFilters, deleteFilters, type Filters, lackFilters } from './traffic-control.ts';
 
@@ -33,9 +33,6 @@ export interface RedirectOptions {
   /** Whether TCX links work here; tc filters otherwise. Links are made in this process's own network namespace only. */
   tcx: boolean;
 }
-
-/** What has to be known of a NIC. */
-export type NicLink = Pick<Link, 'name' | 'ifindex' | 'mac' | 'mtu'>;
 
 /** A redirection that is in place. */
 export type Redirect = { readonly links: number[] } | { readonly filters: Filters };

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { familyOf } from '../wire/address.ts';
-import type { Host, Link } from './host.ts';
+import type { Host, Link, NicLink } from './host.ts';
 import { CommandFailed } from './iproute.ts';
 
 /**
@@ -49,7 +49,7 @@ interface ClsactRecord {
  */
 export async function addFilters(
   host: Host,
-  nic: Pick<Link, 'name' | 'ifindex' | 'mac'>,
+  nic: NicLink,
   uplink: string,
   local: string,
   port: number,
@@ -199,7 +199,7 @@ async function addClsact(host: Host, dev: string): Promise<boolean> {
   }
 }
 
-async function addRecordedClsact(host: Host, link: Pick<Link, 'name' | 'ifindex' | 'mac'>): Promise<void> {
+async function addRecordedClsact(host: Host, link: NicLink): Promise<void> {
   if ((await clsactDevices(host)).includes(link.name)) return;
   const path = await recordPath(host);
   const records = readRecords(path).filter((record) => record.ifindex !== link.ifindex);

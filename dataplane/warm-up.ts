@@ -166,7 +166,7 @@ export class WarmUp {
       const [at, length] = this.#frames[isBurst ? 0 : (this.#left + (i >> 1)) % this.#frames.length];
       this.#host.write(at, length);
     }
-    this.#busy.waited(isBurst ? 1 : 0);
+    this.#busy.waited(isBurst ? 1 : 0); // long and short, in milliseconds
     this.#worker.turn();
     // What was sent comes back.
     for (;;) {

@@ -298,7 +298,7 @@ export class Worker {
     this.#counters[scope + COUNTER.tx_bytes] += bytes;
   }
 
-  /** Moves packets until the control word says stop. `practice` is called while there is nothing to do, until it returns false. */
+  /** Moves packets until the control word says stop. `practice` is called while there are devices and nothing to do, until it returns false. */
   run({ shared, eventfd, messages, busyPoll }: WorkerTask, practice: () => boolean): void {
     const control = new Int32Array(shared.control);
     const { u32, u16, address } = this.memory;

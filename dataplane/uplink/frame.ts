@@ -45,6 +45,7 @@ import type { Sum } from '../checksum.ts';
 import { COUNTER } from '../counters.ts';
 import { LARGEST_FRAME, type PacketMemory } from '../memory.ts';
 import type { Port } from '../port.ts';
+import { segmentsOf } from '../segment.ts';
 import { Sender, VNET_ROOM } from './sender.ts';
 import type { Uplink, UplinkOffloads } from './uplink.ts';
 
@@ -153,7 +154,7 @@ export class FrameUplink extends Sender implements Uplink {
     const udp = this.first - VXLAN_HEADER - UDP_HEADER;
     const vnet = (this.first - this.outer - VNET_ROOM) >> 1;
     const udpLength = this.bytes + UDP_HEADER;
-    this.#finishNetwork(udpLength, Math.ceil(length / batch.gsoSize[index]));
+    this.#finishNetwork(udpLength, segmentsOf(length, batch.gsoSize[index]));
     put16(u8, udp, this.entropyOfRun);
     put16(u8, udp + UDP_LENGTH, udpLength);
     putSum(u8, udp + UDP_CHECKSUM, this.udpChecksum ? fold(this.pseudoSum + swap16(udpLength)) : 0);
@@ -263,8 +264,7 @@ export class FrameUplink extends Sender implements Uplink {
       }
     } else if ((gso & GSO_TYPE_MASK) === GSO_UDP_L4 && udpLength > UDP_HEADER) {
       const train = (batch.train[i] = u16[vnet + (VNET_GSO_SIZE >> 1)]);
-      // Not Math.ceil: V8 throws its code away at the first quotient that is no integer.
-      if (train > 0) return this.#count(((udpLength - UDP_HEADER + train - 1) / train) | 0);
+      if (train > 0) return this.#count(segmentsOf(udpLength - UDP_HEADER, train));
     }
     return this.#count(1);
   }

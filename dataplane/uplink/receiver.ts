@@ -34,6 +34,7 @@ import { VXLAN_HEADER } from '../../wire/vxlan.ts';
 import type { Batch } from '../batch.ts';
 import { COUNTER } from '../counters.ts';
 import { IOVEC, type PacketMemory } from '../memory.ts';
+import { segmentsOf } from '../segment.ts';
 
 const MESSAGES = 16;
 const BUFFER = 65536 + 64;
@@ -143,7 +144,7 @@ export class UdpReceiver {
       if (this.#addSuperFrame(batch, i, segment)) return 1;
       if (segment > 0) batch.train[i] = segment;
     }
-    return batch.train[i] > 0 ? Math.ceil(length / segment) : 1;
+    return batch.train[i] > 0 ? segmentsOf(length, segment) : 1;
   }
 
   /** Reads the control messages: sets #segment to UDP_GRO's size and #tos, each 0 without one. */
